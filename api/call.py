@@ -1,0 +1,137 @@
+"""One API request, as handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from marshmallow import Schema, ValidationError
+
+from api import bodies
+from api.errors import Refusal, qualified
+from api.schemas.meta import Meta
+from imagestream_es.application.commands import Caller, Expected
+from imagestream_es.bootstrap import Services
+from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
+
+GROUP = "image.openshift.io"
+
+
+@dataclass(frozen=True)
+class Door:
+    """One of the two spellings of the API: the group of today, and the legacy one without a group."""
+
+    prefix: str
+    group: str
+    api_version: str
+    metadata_version: str
+    """apiVersion of the metadata inside images"""
+    legacy: bool
+
+    def qualified(self, resource: str) -> str:
+        """The resource's name with the group that errors give."""
+        return qualified(resource, self.group)
+
+
+GROUP_DOOR = Door(f"/apis/{GROUP}/v1", GROUP, f"{GROUP}/v1", f"{GROUP}/1.0", legacy=False)
+LEGACY_DOOR = Door("/oapi/v1", "", "v1", "1.0", legacy=True)
+API_VERSIONS = (GROUP_DOOR.api_version, LEGACY_DOOR.api_version, "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler answers: an object or a list in wire shape, without kind and apiVersion unless it says so."""
+
+    body: dict[str, Any]
+    code: int = 200
+    is_list: bool = False
+
+
+@dataclass
+class Call:
+    """A request for a resource: where it came in, what it names, what it sent."""
+
+    services: Services
+    door: Door
+    namespace: str
+    name: str
+    args: Mapping[str, str]
+    caller: Caller
+    media_type: str
+    data: bytes
+    kind: str = ""
+
+    @property
+    def registry(self) -> str:
+        """Host of the internal registry."""
+        return self.services.settings.internal_registry
+
+    @cached_property
+    def dry(self) -> bool:
+        """Whether nothing may be stored. Raises Invalid for any other value than All."""
+        value = self.args.get("dryRun", "")
+        if value not in ("", "All"):
+            problem = FieldProblem(Problem.NOT_SUPPORTED, "dryRun", 'supported values: "All"', value)
+            raise Invalid(self.kind or "Options", "", [problem])
+        return value == "All"
+
+    def body(self) -> dict[str, Any]:
+        """The body as an object of the kind that the path asks for. Raises Refusal."""
+        value = bodies.decode(self.data, self.media_type)
+        if not isinstance(value, dict):
+            raise Refusal(400, f"the body must be a {self.kind}, not a JSON {type(value).__name__}")
+        kind, version = value.get("kind") or self.kind, value.get("apiVersion") or ""
+        if kind != self.kind or version not in API_VERSIONS:
+            raise Refusal(
+                400,
+                f"{self.kind} in version {self.door.api_version!r} cannot be handled: "
+                f"the body is a {kind} of apiVersion {version!r}",
+            )
+        return value
+
+    def load(self, schema: Schema, body: dict[str, Any]) -> Any:
+        """The values of a body. Raises Refusal for wrong JSON types."""
+        try:
+            return schema.load(body)
+        except ValidationError as error:
+            path, text = _first(error.messages)
+            raise Refusal(
+                400,
+                f'{self.kind} in version "v1" cannot be handled as a {self.kind}: json: {text}: {self.kind}{path}',
+            ) from None
+
+    def check_meta(self, meta: Meta, *, name: str | None = None) -> None:
+        """Raises Refusal if the body names another object, or another namespace, than the URL."""
+        if self.namespace and meta.namespace and meta.namespace != self.namespace:
+            raise Refusal(400, "the namespace of the provided object does not match the namespace sent on the request")
+        if name is not None and meta.name and meta.name != name:
+            raise Refusal(400, f"the name of the object ({meta.name}) does not match the name on the URL ({name})")
+
+
+def _first(messages: Any, path: str = "") -> tuple[str, str]:
+    """The first of marshmallow's messages, with the path of its field."""
+    while True:
+        if isinstance(messages, dict):
+            key, messages = next(iter(messages.items()))
+            if key != "_schema":
+                path += f"[{key}]" if isinstance(key, int) else f".{key}"
+        elif isinstance(messages, list):
+            messages = messages[0]
+        else:
+            return path, str(messages)
+
+
+def expected(meta: Meta) -> Expected:
+    """What the sender of this metadata saw of the object. Raises Refusal for a resourceVersion of another make."""
+    return Expected(position=position(meta.resource_version), uid=meta.uid or None)
+
+
+def position(resource_version: str) -> int | None:
+    """The position in the log that a resourceVersion is; None for none. Raises Refusal."""
+    if not resource_version:
+        return None
+    if not resource_version.isascii() or not resource_version.isdigit() or len(resource_version) > 19:
+        raise Refusal(400, f'invalid resource version "{resource_version[:40]}": it must be a decimal number')
+    return int(resource_version)

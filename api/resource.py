@@ -1,0 +1,55 @@
+"""How a kind declares itself: one `Resource`, from which routes and discovery follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.call import Answer, Call
+
+Handler = Callable[[Call], Answer]
+Writer = Callable[[Call, dict[str, Any]], Answer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One resource, or subresource, of the API and the handlers of its verbs.
+
+    `create` and `update` take the decoded body; `base` answers the object that a patch is applied to,
+    for `update` to write. A verb without a handler is not offered.
+    """
+
+    name: str
+    kind: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    legacy: bool = True
+    get: Handler | None = None
+    list: Handler | None = None
+    create: Writer | None = None
+    update: Writer | None = None
+    base: Callable[[Call], dict[str, Any]] | None = None
+    delete: Handler | None = None
+    delete_collection: Handler | None = None
+    subresources: Mapping[str, Resource] = field(default_factory=dict)
+
+    @property
+    def list_kind(self) -> str:
+        """The kind that a subresource answers: some answer lists."""
+        return self.kind + "List" if self.kind == "Secret" else self.kind
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs offered, by the names that authorization uses, in order."""
+        offered = {
+            "create": self.create,
+            "delete": self.delete,
+            "deletecollection": self.delete_collection,
+            "get": self.get,
+            "list": self.list,
+            "patch": self.base,
+            "update": self.update,
+        }
+        return tuple(verb for verb, handler in offered.items() if handler is not None)

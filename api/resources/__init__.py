@@ -1,0 +1,1 @@
+"""The kinds of the API, one file each: a declaration and its handlers."""

@@ -1,0 +1,70 @@
+"""imagestreammappings: what a registry says when an image was pushed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.call import Answer, Call
+from api.errors import success
+from api.resource import Resource
+from api.resources.images import content_problems, name_problems
+from api.schemas.image import document_of
+from api.schemas.meta import Meta, kept_meta
+from api.schemas.tags import ImageStreamMappingSchema, SentMapping
+from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
+from imagestream_es.domain.references import DockerImageReference, InvalidReference, is_digest, tag_name_problem
+from imagestream_es.registry.manifests import complete_image
+
+NAME = "imagestreammappings"
+KIND = "ImageStreamMapping"
+SCHEMA = ImageStreamMappingSchema()
+MANAGED = "openshift.io/image.managed"
+
+
+def create(call: Call, body: dict[str, Any]) -> Answer:
+    """Make an image known if it is not yet, and put it on a tag."""
+    sent: SentMapping = call.load(SCHEMA, body)
+    call.check_meta(sent.meta)
+    stream, content, meta = sent.meta.name, dict(sent.image.content), sent.image.meta
+    content.pop("signatures", None)
+    reference = content.get("dockerImageReference", "")
+    image = meta.name or _digest(reference)
+    if not reference and call.registry and image:
+        reference = f"{call.registry}/{call.namespace}/{stream}@{image}"
+        content["dockerImageReference"] = reference
+    problems = []
+    if not stream:
+        problems.append(FieldProblem(Problem.REQUIRED, "metadata.name"))
+    if not sent.tag:
+        problems.append(FieldProblem(Problem.REQUIRED, "tag"))
+    elif problem := tag_name_problem(sent.tag):
+        problems.append(FieldProblem(Problem.INVALID, "tag", problem, sent.tag))
+    problems += name_problems(image, "image.metadata.name") + content_problems(meta, content, "image.")
+    if problems:
+        raise Invalid(KIND, stream, problems)
+    completed = complete_image({**content, "metadata": {"name": image, **kept_meta(meta)}})
+    metadata = completed.pop("metadata")
+    call.services.commands.map_image(
+        call.caller,
+        call.namespace,
+        stream,
+        sent.tag,
+        image,
+        document_of(Meta(labels=meta.labels, annotations=metadata.get("annotations") or {}), completed),
+        reference,
+        managed=meta.annotations.get(MANAGED) == "true",
+        dry=call.dry,
+    )
+    return Answer(success("", "", "", code=201), 201)
+
+
+def _digest(reference: str) -> str:
+    """The digest of a pull spec; it stands in for the name that old registries leave out."""
+    try:
+        found = DockerImageReference.parse(reference).id
+    except InvalidReference:
+        return ""
+    return found if is_digest(found) else ""
+
+
+IMAGE_STREAM_MAPPINGS = Resource(name=NAME, kind=KIND, create=create)

@@ -1,0 +1,211 @@
+"""imagestreams with status, layers and secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.call import Answer, Call, expected
+from api.errors import Refusal, success
+from api.resource import Resource
+from api.resources.options import delete_expected
+from api.resources.selection import chosen
+from api.schemas.image import content_of
+from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
+from api.schemas.meta import problems_of, stream_meta
+from imagestream_es.application.queries import StreamView
+from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import KIND, RESOURCE
+from imagestream_es.domain.references import stream_name_problem
+
+SCHEMA = ImageStreamSchema()
+SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG_TYPES = {
+    SCHEMA2: "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.image.manifest.v1+json": "application/vnd.oci.image.config.v1+json",
+}
+
+
+def shown(call: Call, view: StreamView) -> dict[str, Any]:
+    """A stream in wire shape."""
+    settings = call.services.settings
+    return image_stream_json(view, settings.internal_registry, settings.external_registry or "")
+
+
+def _found(call: Call) -> StreamView:
+    view = call.services.queries.image_stream(call.namespace, call.name)
+    if view is None:
+        raise NotFound(RESOURCE, call.name)
+    return view
+
+
+def get(call: Call) -> Answer:
+    """One stream with all histories."""
+    return Answer(shown(call, _found(call)))
+
+
+def list_(call: Call) -> Answer:
+    """The streams of the namespace, or of all."""
+    listed = call.services.queries.image_streams(call.namespace or None)
+    items = chosen(
+        call.args,
+        (shown(call, view) for view in listed.found),
+        {
+            "spec.dockerImageRepository": lambda item: item["spec"].get("dockerImageRepository", ""),
+            "status.dockerImageRepository": lambda item: item["status"].get("dockerImageRepository", ""),
+        },
+    )
+    return Answer({"metadata": {"resourceVersion": str(listed.position)}, "items": items}, is_list=True)
+
+
+def check_new_name(namespace: str, name: str, prefix: str) -> list[FieldProblem]:
+    """What is wrong with the name of a new stream, or with the prefix that one is to be made from."""
+    if not name and not prefix:
+        return [FieldProblem(Problem.REQUIRED, "metadata.name", "name or generateName is required")]
+    where, text = ("metadata.name", name) if name else ("metadata.generateName", prefix)
+    # A generated name gets five more characters.
+    problem = stream_name_problem(text if name else text + "x" * 5, namespace) or (
+        None if name else stream_name_problem(text, namespace)
+    )
+    return [FieldProblem(Problem.INVALID, where, problem, text)] if problem else []
+
+
+def create(call: Call, body: dict[str, Any]) -> Answer:
+    """A new stream."""
+    sent: SentStream = call.load(SCHEMA, body)
+    call.check_meta(sent.meta)
+    if sent.meta.resource_version:
+        raise Refusal(400, "resourceVersion should not be set on objects to be created")
+    problems = check_new_name(call.namespace, sent.meta.name, sent.meta.generate_name) + problems_of(sent.meta)
+    if problems:
+        raise Invalid(KIND, sent.meta.name, problems)
+    view = call.services.commands.create_image_stream(
+        call.caller,
+        call.namespace,
+        sent.meta.name,
+        sent.desired,
+        prefix=sent.meta.generate_name,
+        dry=call.dry,
+    )
+    return Answer(shown(call, view), 201)
+
+
+def update(call: Call, body: dict[str, Any]) -> Answer:
+    """A stream's spec and metadata; its status is left as it is."""
+    sent = _sent_for_update(call, body)
+    problems = problems_of(sent.meta)
+    if problems:
+        raise Invalid(KIND, call.name, problems)
+    view = call.services.commands.update_image_stream(
+        call.caller, call.namespace, call.name, sent.desired, expected(sent.meta), dry=call.dry
+    )
+    return Answer(shown(call, view))
+
+
+def _sent_for_update(call: Call, body: dict[str, Any]) -> SentStream:
+    sent: SentStream = call.load(SCHEMA, body)
+    call.check_meta(sent.meta, name=call.name)
+    if not sent.meta.resource_version:
+        if call.services.queries.image_stream(call.namespace, call.name) is None:
+            raise NotFound(RESOURCE, call.name)
+        problem = FieldProblem(Problem.INVALID, "metadata.resourceVersion", "must be specified for an update", "")
+        raise Invalid(KIND, call.name, [problem])
+    return sent
+
+
+def update_status(call: Call, body: dict[str, Any]) -> Answer:
+    """A stream's histories and conditions; its spec is left as it is."""
+    sent = _sent_for_update(call, body)
+    view = call.services.commands.replace_status(
+        call.caller, call.namespace, call.name, sent.histories, expected(sent.meta), dry=call.dry
+    )
+    return Answer(shown(call, view))
+
+
+def base(call: Call) -> dict[str, Any]:
+    """The object that a patch is applied to."""
+    return shown(call, _found(call))
+
+
+def delete(call: Call) -> Answer:
+    """Delete a stream."""
+    view = call.services.commands.delete_image_stream(
+        call.caller, call.namespace, call.name, delete_expected(call), dry=call.dry
+    )
+    if view.stream.deletion is not None and view.stream.finalizers:
+        return Answer(shown(call, view))
+    return Answer(success(call.name, call.door.group, RESOURCE, view.stream.uid))
+
+
+def delete_collection(call: Call) -> Answer:
+    """Delete the streams that the selectors choose, one after another."""
+    answer = list_(call)
+    deleted = []
+    for item in answer.body["items"]:
+        meta = item["metadata"]
+        one = Call(**{**vars(call), "name": meta["name"], "namespace": meta["namespace"], "data": b""})
+        try:
+            delete(one)
+        except NotFound:  # somebody else was faster
+            continue
+        deleted.append(item)
+    return Answer({"metadata": answer.body["metadata"], "items": deleted}, is_list=True)
+
+
+def layers(call: Call) -> Answer:
+    """Every image of the histories with its layers, and every blob."""
+    found = call.services.queries.stream_images(call.namespace, call.name)
+    if found is None:
+        raise NotFound(RESOURCE, call.name)
+    stream, images = found
+    blobs: dict[str, Any] = {}
+    shown_images = {name: _image_layers(name, image, blobs) for name, image in images.items()}
+    return Answer({"metadata": stream_meta(stream), "blobs": blobs, "images": shown_images})
+
+
+def _image_layers(name: str, image: Image | None, blobs: dict[str, Any]) -> dict[str, Any]:
+    if image is None:
+        return {"layers": None, "config": None, "imageMissing": True}
+    content = content_of(image)
+    media_type = content.get("dockerImageManifestMediaType") or SCHEMA2
+    blobs[name] = {"size": None, "mediaType": media_type}
+    for layer in content.get("dockerImageLayers") or ():
+        blobs[layer["name"]] = {"size": layer.get("size", 0), "mediaType": layer.get("mediaType", "")}
+    config = None
+    if media_type in CONFIG_TYPES:
+        config = content.get("dockerImageMetadata", {}).get("Id") or None
+        if config:
+            blobs.setdefault(config, {"size": None, "mediaType": CONFIG_TYPES[media_type]})
+    entry: dict[str, Any] = {
+        "layers": [layer["name"] for layer in content.get("dockerImageLayers") or ()] or None,
+        "config": config,
+        "imageMissing": False,
+    }
+    if image.parts:
+        entry["manifests"] = image.parts
+    return entry
+
+
+def secrets(_: Call) -> Answer:
+    """The namespace's pull secrets."""
+    return Answer({"metadata": {}, "items": []}, is_list=True)
+
+
+IMAGE_STREAMS = Resource(
+    name=RESOURCE,
+    kind=KIND,
+    short_names=("is",),
+    categories=("all",),
+    get=get,
+    list=list_,
+    create=create,
+    update=update,
+    base=base,
+    delete=delete,
+    delete_collection=delete_collection,
+    subresources={
+        "status": Resource(name="status", kind=KIND, get=get, update=update_status, base=base),
+        "layers": Resource(name="layers", kind="ImageStreamLayers", legacy=False, get=layers),
+        "secrets": Resource(name="secrets", kind="Secret", get=secrets),
+    },
+)

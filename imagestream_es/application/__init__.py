@@ -1,0 +1,1 @@
+"""Commands and questions: what the service can be told and asked."""

@@ -1,0 +1,414 @@
+"""Commands: each is one decision for the writer, answered when it is durable.
+
+`dry=True` decides and answers the same without storing anything. `resource` is what the client asked for:
+refusals name it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from msgspec import Raw
+
+from imagestream_es.application.queries import StreamView, TagView, view_stream, view_tag
+from imagestream_es.application.writer import Decision, Work, Writer
+from imagestream_es.domain import image as images
+from imagestream_es.domain import image_stream as streams
+from imagestream_es.domain.errors import (
+    AlreadyExists,
+    BadRequest,
+    Conflict,
+    FieldProblem,
+    Invalid,
+    NotFound,
+    Problem,
+)
+from imagestream_es.domain.events import Origin
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import DesiredStream, ImageStream, repository
+from imagestream_es.domain.tags import TagEvent, TagEventCondition, TagReference
+from imagestream_es.persistence.store import Rows
+
+T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
+
+GENERATED = "bcdfghjklmnpqrstvwxz2456789"
+"""The characters that Kubernetes makes generated names of: no vowels, no look-alikes."""
+
+
+def anyone(namespace: str, name: str) -> bool:  # noqa: ARG001
+    """Lets everybody take images from every stream."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who commands: the origin for events, and from which other streams they may take images."""
+
+    by: Origin
+    may_pull: Callable[[str, str], bool] = anyone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a caller saw of the object it writes: its position and uid, None where it did not say."""
+
+    position: int | None = None
+    uid: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagWrite:
+    """What an image stream tag or image tag is to be.
+
+    `tag` None keeps the spec tag, unless `remove` takes it away; `annotations` None keeps those of the spec tag.
+    `labels` must be those of the stream, if given.
+    """
+
+    tag: TagReference | None
+    annotations: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    remove: bool = False
+
+
+NOTHING_EXPECTED = Expected()
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Everything that changes a stream or an image."""
+
+    writer: Writer
+    registry: str
+    make_uid: Callable[[], str]
+    random: random.Random = field(default_factory=random.SystemRandom)
+
+    def _run(
+        self,
+        caller: Caller,
+        decide: Callable[[Work], T],
+        keep: Callable[[T], V],
+        look: Callable[[Rows, V], R],
+        *,
+        dry: bool,
+    ) -> R:
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull), dry=dry)
+
+    # --- streams
+
+    def create_image_stream(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        desired: DesiredStream,
+        *,
+        prefix: str = "",
+        dry: bool = False,
+    ) -> StreamView:
+        """Create a stream; with a `prefix` and no name, under a generated name. Raises AlreadyExists, Invalid."""
+        uid = self.make_uid()
+
+        def decide(work: Work) -> ImageStream:
+            stream = work.stream_of(namespace, name) if name else self._unused(work, namespace, prefix)
+            stream.create(caller.by, uid, desired, work)
+            return stream
+
+        return self._run(caller, decide, _copied, view_stream, dry=dry)
+
+    def _unused(self, work: Work, namespace: str, prefix: str) -> ImageStream:
+        for _ in range(8):
+            stream = work.stream_of(namespace, prefix + "".join(self.random.choices(GENERATED, k=5)))
+            if not stream.exists:
+                return stream
+        raise AlreadyExists(streams.RESOURCE, prefix)
+
+    def update_image_stream(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        desired: DesiredStream,
+        expected: Expected,
+        *,
+        dry: bool = False,
+    ) -> StreamView:
+        """Write spec and metadata of a stream. Raises NotFound, Conflict, Invalid."""
+
+        def decide(work: Work) -> ImageStream:
+            stream = _existing(work, namespace, name, streams.RESOURCE)
+            stream.check_position(expected.position, expected.uid, streams.RESOURCE, name)
+            stream.update(caller.by, desired, work)
+            return stream
+
+        return self._run(caller, decide, _copied, view_stream, dry=dry)
+
+    def replace_status(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        tags: Mapping[str, tuple[tuple[TagEvent, ...], tuple[TagEventCondition, ...]]],
+        expected: Expected,
+        *,
+        dry: bool = False,
+    ) -> StreamView:
+        """Write the shown histories and conditions of a stream. Raises NotFound, Conflict, Invalid."""
+
+        def decide(work: Work) -> ImageStream:
+            stream = _existing(work, namespace, name, streams.RESOURCE)
+            stream.check_position(expected.position, expected.uid, streams.RESOURCE, name)
+            stream.replace_status(caller.by, tags, lambda tag: work.history(stream, tag))
+            return stream
+
+        return self._run(caller, decide, _copied, view_stream, dry=dry)
+
+    def delete_image_stream(
+        self, caller: Caller, namespace: str, name: str, expected: Expected, *, dry: bool = False
+    ) -> StreamView:
+        """Delete a stream; answers it as it was, or as it is while finalizers hold it. Raises NotFound, Conflict."""
+
+        def decide(work: Work) -> tuple[ImageStream, ImageStream]:
+            stream = _existing(work, namespace, name, streams.RESOURCE)
+            stream.check_position(expected.position, expected.uid, streams.RESOURCE, name)
+            before = stream.copy()
+            stream.delete(caller.by)
+            return before, stream
+
+        return self._run(
+            caller,
+            decide,
+            lambda pair: pair[1].copy() if pair[1].exists else pair[0],
+            view_stream,
+            dry=dry,
+        )
+
+    # --- tags
+
+    def map_image(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        tag: str,
+        image: str,
+        document: Mapping[str, Raw],
+        reference: str,
+        *,
+        managed: bool,
+        dry: bool = False,
+    ) -> None:
+        """Make an image known if it is not yet, and put it on a tag. Raises NotFound.
+
+        `managed` says that the image lives in the internal registry: if it is known already, it is pulled
+        through this stream, whatever `reference` says.
+        """
+        uid = self.make_uid()
+
+        def decide(work: Work) -> None:
+            stream = _existing(work, namespace, name, "imagestreammappings")
+            found = work.image_of(image)
+            pull_spec = reference
+            if not found.exists:
+                found.register(caller.by, uid, document)
+            elif managed:
+                base = repository(self.registry, namespace, name) or stream.source_repository
+                pull_spec = f"{base}@{image}"
+            stream.map_image(caller.by, tag, image, pull_spec)
+
+        self._run(caller, decide, lambda nothing: nothing, _as_it_is, dry=dry)
+
+    def create_tag(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        tag: str,
+        write: TagWrite,
+        resource: str,
+        *,
+        dry: bool = False,
+    ) -> TagView:
+        """Add a spec tag, and the stream if there is none. Raises AlreadyExists, Invalid."""
+        uid = self.make_uid()
+
+        def decide(work: Work) -> ImageStream:
+            stream = work.stream_of(namespace, name)
+            if stream.exists and tag in stream.spec_tags:
+                raise AlreadyExists(resource, f"{name}:{tag}")
+            self._write_tag(work, caller, stream, write.tag, tag, uid)
+            return stream
+
+        return self._run(caller, decide, _copied, lambda rows, stream: view_tag(rows, stream, tag), dry=dry)
+
+    def put_tag(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        tag: str,
+        write: TagWrite,
+        resource: str,
+        expected: Expected = NOTHING_EXPECTED,
+        *,
+        dry: bool = False,
+    ) -> tuple[TagView, bool]:
+        """Write a spec tag, and the stream if there is none; answers the tag, and whether it is new.
+
+        Raises NotFound, Conflict, Invalid, BadRequest.
+        """
+        uid = self.make_uid()
+
+        def decide(work: Work) -> tuple[ImageStream, bool]:
+            stream = work.stream_of(namespace, name)
+            _check_tag_position(stream, tag, expected, resource)
+            _check_labels(stream, tag, write)
+            old = stream.tags.get(tag, streams.NO_TAG).spec if stream.exists else None
+            new = self._wanted(write, old, stream, tag)
+            self._write_tag(work, caller, stream, new, tag, uid)
+            return stream, old is None
+
+        view, created = self._run(
+            caller,
+            decide,
+            lambda pair: (pair[0].copy(), pair[1]),
+            lambda rows, pair: (view_tag(rows, pair[0], tag), pair[1]),
+            dry=dry,
+        )
+        return view, created
+
+    @staticmethod
+    def _wanted(write: TagWrite, old: TagReference | None, stream: ImageStream, tag: str) -> TagReference | None:
+        if write.remove:
+            return None
+        if write.tag is None and old is None:
+            where = f"{stream.namespace}/{stream.name}"
+            message = f"imagestreamtag {tag} is not a spec tag in imagestream {where}, cannot be updated"
+            raise BadRequest(message)
+        new = write.tag or old
+        return new.annotated(write.annotations or None) if new and write.annotations is not None else new
+
+    def _write_tag(
+        self, work: Work, caller: Caller, stream: ImageStream, new: TagReference | None, tag: str, uid: str
+    ) -> None:
+        if stream.exists:
+            stream.set_tag(caller.by, new, tag, work)
+        else:
+            tags = (new,) if new is not None else ()
+            stream.create(caller.by, uid, DesiredStream(tags=tags), work)
+
+    def delete_tag(
+        self,
+        caller: Caller,
+        namespace: str,
+        name: str,
+        tag: str,
+        resource: str,
+        expected: Expected = NOTHING_EXPECTED,
+        *,
+        dry: bool = False,
+    ) -> str:
+        """Remove a tag, spec and history; answers the stream's uid. Raises NotFound, Conflict."""
+
+        def decide(work: Work) -> str:
+            stream = _existing(work, namespace, name, resource)
+            if expected.uid and expected.uid != stream.uid:
+                raise Conflict(resource, f"{name}:{tag}", "the UID precondition was not met")
+            stream.check_position(expected.position, None, resource, f"{name}:{tag}")
+            stream.delete_tag(caller.by, tag, resource)
+            return stream.uid
+
+        return self._run(caller, decide, lambda uid: uid, _as_it_is, dry=dry)
+
+    # --- images
+
+    def create_image(self, caller: Caller, name: str, document: Mapping[str, Raw], *, dry: bool = False) -> Image:
+        """Make an image known. Raises AlreadyExists."""
+        uid = self.make_uid()
+
+        def decide(work: Work) -> Image:
+            image = work.image_of(name)
+            image.register(caller.by, uid, document)
+            return image
+
+        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+
+    def update_image(
+        self,
+        caller: Caller,
+        name: str,
+        change: Callable[[Image], Mapping[str, Raw]],
+        expected: Expected = NOTHING_EXPECTED,
+        *,
+        resource: str = images.RESOURCE,
+        dry: bool = False,
+    ) -> Image:
+        """Write what `change` makes of an image's document. Raises NotFound, Conflict, what `change` raises."""
+
+        def decide(work: Work) -> Image:
+            image = work.image_of(name)
+            if not image.exists:
+                raise NotFound(resource, name)
+            image.check_position(expected.position, expected.uid)
+            image.update(caller.by, change(image))
+            return image
+
+        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+
+    def delete_image(self, caller: Caller, name: str, expected: Expected, *, dry: bool = False) -> Image:
+        """Delete an image; answers it (not existing any more, unless finalizers hold it). Raises NotFound, Conflict."""
+
+        def decide(work: Work) -> Image:
+            image = work.image_of(name)
+            if not image.exists:
+                raise NotFound(images.RESOURCE, name)
+            image.check_position(expected.position, expected.uid)
+            image.delete(caller.by)
+            return image
+
+        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+
+
+def _existing(work: Work, namespace: str, name: str, resource: str) -> ImageStream:
+    stream = work.stream(namespace, name)
+    if stream is None:
+        raise NotFound(resource, name)
+    return stream
+
+
+def _copied(stream: ImageStream) -> ImageStream:
+    return stream.copy()
+
+
+def _copied_image(image: Image) -> Image:
+    return image.copy()
+
+
+def _as_it_is(_: Rows, answer: T) -> T:
+    return answer
+
+
+def _check_tag_position(stream: ImageStream, tag: str, expected: Expected, resource: str) -> None:
+    """A tag is written unconditionally unless the caller says what it saw: then the stream must be that."""
+    if expected.position is None and not expected.uid:
+        return
+    name = f"{stream.name}:{tag}"
+    if not stream.exists:
+        raise NotFound(resource, name)
+    if expected.uid and expected.uid != stream.uid:
+        raise Conflict(resource, name, "the UID precondition was not met")
+    if expected.position is not None and expected.position != stream.position:
+        detail = f"another caller has updated the resource version to {stream.position}"
+        raise Conflict(resource, name, detail)
+
+
+def _check_labels(stream: ImageStream, tag: str, write: TagWrite) -> None:
+    if write.labels and write.labels != stream.labels:
+        problem = FieldProblem(
+            Problem.INVALID, "metadata", "may not update fields other than metadata.annotations", write.labels
+        )
+        raise Invalid("ImageStreamTag", f"{stream.name}:{tag}", [problem])

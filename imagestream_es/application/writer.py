@@ -1,0 +1,306 @@
+"""The one writer: decides commands in turn and commits them together.
+
+Callers hand in a decision and wait. The writer drains what waits, opens one transaction, runs each decision
+on the state that the ones before it left, and commits events and views in one durable write. Then it
+answers. So commands never race inside a process, a busy moment costs one flush for many commands, and a lone
+command does not wait for company.
+
+One decision that is refused never touches another: what it had begun is taken back. If the commit fails,
+every caller hears it, and memory is read anew from the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from eventsourcing.persistence import PersistenceError, StoredEvent
+
+from imagestream_es.domain.events import LogStarted, Origin
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import ImageStream
+from imagestream_es.domain.tags import TagEvent
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.event_mapper import EventMapper, Recorded
+from imagestream_es.persistence.store import OutcomeUnknown, Rows, Store
+from imagestream_es.projections.workspace import Streams, Workspace
+
+T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
+
+LOG_ID = "/log"
+"""Id of the genesis event's aggregate; no stream and no image can have it."""
+
+MAX_BATCH = 256
+
+_logger = logging.getLogger(__name__)
+
+
+class Unavailable(Exception):
+    """The store could not take the command; `stored` says whether it may have been stored all the same."""
+
+    def __init__(self, message: str, *, may_be_stored: bool) -> None:
+        super().__init__(message)
+        self.may_be_stored = may_be_stored
+
+
+class Work(Workspace):
+    """What a decision works on: a workspace that also answers what the domain may ask, and seals events."""
+
+    def __init__(self, rows: Rows, streams: Streams, mapper: EventMapper, head: int, registry: str) -> None:
+        super().__init__(rows, streams)
+        self.registry = registry
+        self.head = head
+        self._mapper = mapper
+        self._touched: dict[int, ImageStream | Image] = {}
+        self._unwritten: list[tuple[int, StoredEvent]] = []
+        self.may_pull: Callable[[str, str], bool]
+
+    def stream_of(self, namespace: str, name: str) -> ImageStream:
+        """The stream of that name, existing or not."""
+        stream = super().stream_of(namespace, name)
+        self._touched[id(stream)] = stream
+        return stream
+
+    def image_of(self, name: str) -> Image:
+        """The image of that name, existing or not."""
+        image = super().image_of(name)
+        self._touched[id(image)] = image
+        return image
+
+    def stream(self, namespace: str, name: str) -> ImageStream | None:
+        """The stream of that name, None if there is none."""
+        stream = self.stream_of(namespace, name)
+        return stream if stream.exists else None
+
+    def images_in(self, stream: ImageStream, wanted: str) -> Sequence[TagEvent]:
+        """Entries of the stream's histories whose image `wanted` names or abbreviates; one for each image."""
+        self.flush()
+        return list(read_model.find_images(self.rows, stream, wanted).values())
+
+    def history(self, stream: ImageStream, tag: str) -> tuple[TagEvent, ...]:
+        """What is shown of a tag's history, newest first."""
+        self.flush()
+        return read_model.shown_entries(self.rows, stream.number, tag, stream.repository)
+
+    def seal(self) -> bool:
+        """Give the pending events their positions and stage them; answers whether there were any."""
+        head = self.head
+        # Images come before the streams that name them.
+        for aggregate in sorted(self._touched.values(), key=lambda one: isinstance(one, ImageStream)):
+            if not aggregate.pending:
+                continue
+            version = aggregate.version - len(aggregate.pending)
+            if isinstance(aggregate, ImageStream):
+                for event, changes in aggregate.pending:
+                    version += 1
+                    self._append(aggregate, Recorded(aggregate.id, version, event))
+                    aggregate.number = aggregate.number or self.head
+                    self.staging.stream(aggregate, changes)
+            else:
+                for image_event in aggregate.pending:
+                    version += 1
+                    self._append(aggregate, Recorded(aggregate.id, version, image_event))
+                self.staging.image(aggregate)
+            aggregate.pending = []
+        self._touched.clear()
+        return self.head > head
+
+    def _append(self, aggregate: ImageStream | Image, recorded: Recorded) -> None:
+        self.head += 1
+        aggregate.position = self.head
+        self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
+
+    def abandon(self) -> None:
+        """Take back what the decision under way has begun."""
+        for aggregate in self._touched.values():
+            if aggregate.pending:
+                self.forget(aggregate)
+        self._touched.clear()
+
+    def flush(self) -> None:
+        """Write events and rows staged so far."""
+        if self._unwritten:
+            self.rows.append(self._unwritten)
+            self._unwritten = []
+            read_model.set_folded_until(self.rows, self.head)
+        super().flush()
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T, V, R]):
+    """A command, cut where threads meet.
+
+    `decide` runs in the writer and makes events; `keep` runs there right after, when they have their
+    positions, and takes what the answer needs out of the writer's reach; `look` reads the answer from the
+    views once they show it. `may_pull` tells from which other streams the caller may take images.
+    """
+
+    decide: Callable[[Work], T]
+    keep: Callable[[T], V]
+    look: Callable[[Rows, V], R]
+    may_pull: Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class _Job:
+    decision: Decision[Any, Any, Any]
+    dry: bool
+    future: Future[Any] = field(default_factory=Future)
+
+    def settle(self, result: Any, refusal: BaseException | None) -> None:
+        if refusal is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(refusal)
+
+
+class _Rollback(Exception):
+    pass
+
+
+class Writer:
+    """The thread that decides and commits. `committed` hears the new head after each commit."""
+
+    def __init__(self, store: Store, registry: str, committed: Callable[[int], None]) -> None:
+        self._store = store
+        self._registry = registry
+        self._committed = committed
+        self._mapper = EventMapper()
+        self._streams: Streams = Streams()
+        self._head = -1
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._closed = False
+
+    def start(self, by: Origin, log_id: str) -> None:
+        """Write the first event of an empty log, then take commands. Raises PersistenceError."""
+        with self._store.writing() as rows:
+            if rows.head() == 0:
+                event = LogStarted(by=by, log=log_id)
+                rows.append([(1, self._mapper.to_stored_event(Recorded(LOG_ID, 1, event)))])
+                read_model.set_folded_until(rows, 1)
+        self._thread.start()
+
+    def execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
+        """Run a decision and answer once what it decided is durable; a `dry` one is taken back.
+
+        Raises what the decision raises, and Unavailable.
+        """
+        if self._closed:
+            raise Unavailable("the service is shutting down", may_be_stored=False)
+        job = _Job(decision, dry)
+        self._jobs.put(job)
+        kept = job.future.result()
+        if dry:
+            return kept  # type: ignore[no-any-return]
+        with self._store.reading() as rows:
+            return decision.look(rows, kept)
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        self._closed = True
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            batch: list[_Job] = []
+            while job is not None:
+                batch.append(job)
+                if len(batch) == MAX_BATCH or self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            for rehearsal in (one for one in batch if one.dry):
+                self._rehearse(rehearsal)
+            commands = [one for one in batch if not one.dry]
+            if commands:
+                self._commit(commands)
+            if job is None:
+                self._refuse_rest()
+                return
+
+    def _refuse_rest(self) -> None:
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job.future.set_exception(Unavailable("the service is shutting down", may_be_stored=False))
+
+    def _begin(self, rows: Rows) -> Work:
+        head = rows.head()
+        if head != self._head:
+            # Another process wrote in between: what is remembered may be old.
+            self._streams.clear()
+        return Work(rows, self._streams, self._mapper, head, self._registry)
+
+    def _commit(self, jobs: Sequence[_Job]) -> None:
+        try:
+            with self._store.writing() as rows:
+                work = self._begin(rows)
+                before = work.head
+                answers = [(job, *_decide(work, job)) for job in jobs]
+                work.flush()
+                if work.head == before:
+                    raise _Rollback
+            self._head = work.head
+        except _Rollback:
+            self._head = before
+        except Exception as error:
+            self._streams.clear()
+            self._head = -1
+            self._fail(jobs, error)
+            return
+        if self._head > before:
+            self._committed(self._head)
+        for job, result, refusal in answers:
+            job.settle(result, refusal)
+
+    def _rehearse(self, job: _Job) -> None:
+        try:
+            with self._store.writing() as rows:
+                # A cache of its own: nothing of this may be remembered.
+                work = Work(rows, Streams(), self._mapper, rows.head(), self._registry)
+                result, refusal = _decide(work, job)
+                work.flush()
+                if refusal is None:
+                    result = job.decision.look(rows, result)
+                raise _Rollback
+        except _Rollback:
+            job.settle(result, refusal)
+        except Exception as error:
+            self._fail([job], error)
+
+    def _fail(self, jobs: Sequence[_Job], error: Exception) -> None:
+        unknown = isinstance(error, OutcomeUnknown)
+        if isinstance(error, PersistenceError):
+            _logger.error("the store did not take a batch of %d commands: %s", len(jobs), error)
+        else:
+            _logger.exception("a batch of %d commands failed", len(jobs))
+        message = (
+            "the store failed while it committed; whether the change was stored is unknown"
+            if unknown
+            else "the store could not take the change; nothing was stored"
+        )
+        for job in jobs:
+            job.future.set_exception(Unavailable(message, may_be_stored=unknown))
+
+
+def _decide(work: Work, job: _Job) -> tuple[Any, BaseException | None]:
+    work.may_pull = job.decision.may_pull
+    try:
+        result = job.decision.decide(work)
+    except PersistenceError:
+        raise
+    except Exception as refusal:
+        work.abandon()
+        return None, refusal
+    work.seal()
+    return job.decision.keep(result), None

@@ -1,0 +1,77 @@
+"""The only place where the parts are put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from imagestream_es.application.commands import Commands
+from imagestream_es.application.queries import Queries
+from imagestream_es.application.writer import Writer
+from imagestream_es.domain.events import Origin
+from imagestream_es.persistence.directory import DirectoryLock
+from imagestream_es.persistence.store import Store
+from imagestream_es.projections.projector import catch_up
+from imagestream_es.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The running service: what it can be told and asked, and how to stop it."""
+
+    settings: Settings
+    commands: Commands
+    queries: Queries
+    clock: Callable[[], int]
+    close: Callable[[], None]
+
+
+def milliseconds() -> int:
+    """The time now, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name; its tables may be missing. Raises PersistenceError."""
+    if settings.database_url:
+        from imagestream_es.persistence.postgres import PostgresStore  # noqa: PLC0415 (its driver is heavy)
+
+        return PostgresStore(settings.database_url)
+    from imagestream_es.persistence.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore(str(database_file(settings)))
+
+
+def database_file(settings: Settings) -> Path:
+    """Where the embedded log is."""
+    return Path(settings.data_dir) / "imagestream.db"
+
+
+def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Services:
+    """Open the store, bring the views up to date, start the writer.
+
+    Raises DirectoryInUse if another process has the directory, PersistenceError if the store can't be used.
+    """
+    with ExitStack() as stack:
+        if not settings.database_url:
+            Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(DirectoryLock(Path(settings.data_dir)))
+        store = open_store(settings)
+        stack.callback(store.close)
+        store.create_tables()
+        catch_up(store)
+        writer = Writer(store, settings.internal_registry, lambda head: None)  # noqa: ARG005
+        writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), str(uuid4()))
+        stack.callback(writer.close)
+        close = stack.pop_all().close
+    return Services(
+        settings,
+        Commands(writer, settings.internal_registry, lambda: str(uuid4())),
+        Queries(store),
+        clock,
+        close,
+    )

@@ -1,0 +1,185 @@
+# ruff: noqa: PLC0415 -- a command imports what it needs when it runs, so that help and completion stay quick
+"""The command `imagestream-es`: reads settings, calls the service, prints what came of it.
+
+Every setting of `Settings` becomes an option here, in `settings_options`, and nowhere else.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import wraps
+from typing import Any, get_type_hints
+
+import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
+from imagestream_es.settings import Declared, Settings, SettingsError, option_name, variable_name
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the number of events done and the number of all."""
+
+_SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+
+
+def settings_options(*names: str) -> Callable[[Callable[[Settings], None]], Callable[..., None]]:
+    """Give a command the options of the settings `names` (none: all), and call it with one `Settings`."""
+
+    def decorate(command: Callable[[Settings], None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            with _errors_in_one_line():
+                command(Settings(**values))
+
+        decorated: Callable[..., None] = run
+        hints = get_type_hints(Settings, include_extras=True)
+        for setting in reversed(fields(Settings)):
+            if not names or setting.name in names:
+                add_option = _option(setting.name, setting.default, hints[setting.name].__metadata__[0])
+                decorated = add_option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def check(_context: click.Context, _parameter: click.Parameter, text: str | None) -> object:
+        try:
+            return None if text is None else declared.parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return click.option(
+        option_name(name),
+        envvar=variable_name(name),
+        show_envvar=True,
+        default=None if default is None else str(default),
+        show_default=True,
+        metavar=declared.metavar,
+        help=declared.help,
+        callback=check,
+    )
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """What an operator can mend is told in one line; anything else is our fault and keeps its traceback."""
+    from eventsourcing.persistence import PersistenceError
+
+    from imagestream_es.maintenance import NothingThere
+    from imagestream_es.persistence.directory import DirectoryInUse
+
+    try:
+        yield
+    except (SettingsError, DirectoryInUse, NothingThere, OSError, PersistenceError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="imagestream-es")
+def main() -> None:
+    """OpenShift image streams with their whole history.
+
+    An image stream names container images by tags. This service keeps every change of every tag in one
+    append-only event log and answers the OpenShift image API, so that kubectl, oc and client libraries work
+    with it.
+
+    Start it with `imagestream-es serve`: it listens on http://127.0.0.1:8080 and keeps its log in ./data.
+
+    Every option can also be given as the environment variable shown beside it; the command line wins.
+    """
+
+
+@main.command()
+@settings_options()
+def serve(settings: Settings) -> None:
+    """Serve the API until SIGTERM or SIGINT.
+
+    Prints one line with the URL when it is ready. On a signal it stops accepting, lets running requests
+    finish for at most ten seconds, and exits with status 0.
+    """
+    from api import create_app
+    from imagestream_es import server
+
+    server.serve(settings, create_app)
+
+
+@main.command()
+@settings_options("data_dir", "database_url")
+def replay(settings: Settings) -> None:
+    """Rebuild all views from the event log.
+
+    Needed when `verify` finds a difference in the views, or after an update that keeps more in them. The log
+    is only read. Stop the service first.
+    """
+    from imagestream_es import maintenance
+
+    with _progress("replay") as progress:
+        events = maintenance.rebuild(settings, progress)
+    click.echo(f"Rebuilt the views from {events} events.")
+
+
+@main.command()
+@settings_options("data_dir", "database_url")
+def verify(settings: Settings) -> None:
+    """Check the event log, and that all views agree with it.
+
+    Prints the first difference and exits with status 1 when there is one. Changes nothing.
+    """
+    from imagestream_es import maintenance
+
+    with _progress("verify") as progress:
+        report = maintenance.verify(settings, progress)
+    if not report.ok:
+        first, *others = report.differences
+        click.echo(f"{first} (and {len(others)} more)" if others else first)
+        raise SystemExit(1)
+    click.echo(f"Verified {report.events} events: the log is sound and all views agree with it.")
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL.
+
+    \b
+    bash:  source <(imagestream-es completion bash)
+    zsh:   source <(imagestream-es completion zsh)
+    fish:  imagestream-es completion fish | source
+    """
+    click.echo(_SHELLS[shell](main, {}, "imagestream-es", "_IMAGESTREAM_ES_COMPLETE").source())
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Progress]:
+    """On a terminal a bar with events a second and the time left, else a line on stderr for every tenth."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(label)
+        return
+    speed = TextColumn("{task.fields[speed]}")
+    columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None, speed="")
+
+        def update(done: int, total: int) -> None:
+            rate = bar.tasks[task].speed
+            bar.update(task, completed=done, total=total, speed=f"{rate:,.0f} events/s" if rate else "")
+
+        yield update
+
+
+def _lines(label: str) -> Progress:
+    tenths = 0
+
+    def update(done: int, total: int) -> None:
+        nonlocal tenths
+        reached = 10 * done // total if total else 10
+        if reached > tenths:
+            tenths = reached
+            click.echo(f"{label}: {done} of {total} events", err=True)
+
+    return update

@@ -1,0 +1,1 @@
+"""The one log and the views beside it, in SQLite or PostgreSQL."""

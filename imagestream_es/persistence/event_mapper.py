@@ -1,0 +1,86 @@
+"""How domain events become the library's stored events and come back.
+
+The state of a stored event is the JSON of the event as `domain.events` declares it. Fields that a reader
+does not know are passed over, fields that an old event lacks take their defaults, and an event of an older
+`class_version` is lifted by its class's `upcast_v1_v2`, `upcast_v2_v3` … before it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent, Transcoder
+from eventsourcing.utils import register_topic, resolve_topic
+from msgspec import Struct
+
+from imagestream_es.domain.events import EVENTS, DomainEvent
+
+
+class Recorded(Struct, frozen=True):
+    """A domain event in its place: `originator_version` within its aggregate, counted from 1."""
+
+    originator_id: str
+    originator_version: int
+    event: DomainEvent
+
+
+class JSONBytes(Transcoder):
+    """The library's transcoder interface over msgspec."""
+
+    def encode(self, obj: Any) -> bytes:
+        """JSON text of a value."""
+        return msgspec.json.encode(obj)
+
+    def decode(self, data: bytes) -> Any:
+        """Value of a JSON text."""
+        return msgspec.json.decode(data)
+
+
+class EventMapper(Mapper[str]):
+    """Maps `Recorded` events to stored events and back."""
+
+    def __init__(self) -> None:
+        super().__init__(JSONBytes())
+        self._encoder = msgspec.json.Encoder()
+        self._decoders: dict[str, msgspec.json.Decoder[DomainEvent]] = {}
+
+    def to_stored_event(self, domain_event: Any) -> StoredEvent:
+        """The stored form of a `Recorded` event."""
+        event: DomainEvent = domain_event.event
+        state = self._encoder.encode(event)
+        if event.class_version > 1:
+            state = b'{"class_version":%d,%s' % (event.class_version, state[1:])
+        return StoredEvent(domain_event.originator_id, domain_event.originator_version, event.TOPIC, state)
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Any:
+        """The `Recorded` event of a stored one. Raises MapperDeserialisationError if it can't be read."""
+        event = self.decode(stored_event.topic, stored_event.state)
+        return Recorded(str(stored_event.originator_id), stored_event.originator_version, event)
+
+    def decode(self, topic: str, state: bytes) -> DomainEvent:
+        """The event of a topic and its stored bytes. Raises MapperDeserialisationError if it can't be read."""
+        decoder = self._decoders.get(topic)
+        if decoder is None:
+            decoder = self._decoders[topic] = msgspec.json.Decoder(resolve_topic(topic))
+        try:
+            if decoder.type.class_version > 1:
+                return self._upcast(decoder.type, state)
+            return decoder.decode(state)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            message = f"an event of topic '{topic}' can't be read: {error}"
+            raise MapperDeserialisationError(message) from error
+
+    def _upcast(self, event_class: Any, state: bytes) -> DomainEvent:
+        fields = self.transcoder.decode(state)
+        version = fields.pop("class_version", 1)
+        while version < event_class.class_version:
+            getattr(event_class, f"upcast_v{version}_v{version + 1}")(fields)
+            version += 1
+        # Through JSON again, so that raw parts of a document are read as they always are.
+        event: DomainEvent = msgspec.json.decode(self.transcoder.encode(fields), type=event_class)
+        return event
+
+
+for _event_class in EVENTS:
+    register_topic(_event_class.TOPIC, _event_class)

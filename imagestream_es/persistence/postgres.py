@@ -1,0 +1,170 @@
+"""The store on PostgreSQL, for services that must outlive a machine.
+
+Writers of all processes take turns on the log's table lock and give out positions under it: so the order of
+positions is the order of commits, and there are no gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import psycopg
+from eventsourcing.persistence import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    PersistenceError,
+    StoredEvent,
+)
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL
+
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
+
+
+class PostgresRecorder(PostgresApplicationRecorder):
+    """The library's recorder, with the views' tables beside the log and positions given out by us."""
+
+    def __init__(self, datastore: PostgresDatastore) -> None:
+        super().__init__(datastore)
+        for statement in read_model.TABLES:
+            text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
+            text = text.replace(" TEXT", ' TEXT COLLATE "C"')
+            self.sql_create_statements.append(SQL(text).format())
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        """Append events behind the head of the log."""
+        with _writing(self.datastore) as rows:
+            head = rows.head()
+            positions = range(head + 1, head + 1 + len(stored_events))
+            rows.append(zip(positions, stored_events, strict=True))
+        return list(positions)
+
+
+class PostgresStore:
+    """A store in the database that `url` (postgresql://user:password@host:port/database) names."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._datastore = PostgresDatastore(
+            dbname=unquote(parts.path.lstrip("/")),
+            host=parts.hostname or "",
+            port=parts.port or 5432,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            connect_timeout=5,
+            pool_size=4,
+            max_overflow=28,
+            max_waiting=256,
+            lock_timeout=5,
+            originator_id_type="text",
+        )
+        pool_kwargs = self._datastore.pool.kwargs
+        if isinstance(pool_kwargs, dict):
+            pool_kwargs |= {
+                "target_session_attrs": "read-write",
+                "connect_timeout": 3,
+                "keepalives_idle": 3,
+                "keepalives_interval": 1,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 5000,
+                "application_name": "imagestream-es",
+            }
+        self._datastore.pool.reconnect_timeout = 3
+        self.recorder = PostgresRecorder(self._datastore)
+
+    def create_tables(self) -> None:
+        """Make what tables are missing. Processes that start together wait for one another."""
+        with self._datastore.transaction(commit=True) as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('imagestream-es.create_tables'))")
+            self.recorder.create_table()
+
+    @contextmanager
+    def reading(self) -> Iterator[_Rows]:
+        """A transaction that sees one snapshot."""
+        with _translated(), self._datastore.transaction(commit=False) as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield _Rows(cursor.connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[_Rows]:
+        """The one transaction that writes."""
+        with _writing(self._datastore) as rows:
+            yield rows
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._datastore.close()
+
+
+@contextmanager
+def _writing(datastore: PostgresDatastore) -> Iterator[_Rows]:
+    with _translated(), datastore.get_connection() as connection:
+        rows = _Rows(connection)
+        rows.run("BEGIN")
+        try:
+            rows.run(f"SET LOCAL lock_timeout = '{datastore.lock_timeout}s'")
+            rows.run("LOCK TABLE stored_events IN EXCLUSIVE MODE")
+            yield rows
+        except BaseException:
+            if not connection.broken:
+                rows.run("ROLLBACK")
+            raise
+        try:
+            rows.run("COMMIT")
+        except PersistenceError as error:
+            raise OutcomeUnknown(str(error)) from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.IntegrityError as error:
+        raise IntegrityError(str(error)) from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise OperationalError(str(error)) from error
+    except psycopg.Error as error:
+        raise DatabaseError(str(error)) from error
+
+
+@lru_cache(maxsize=256)
+def _dialect(text: str) -> bytes:
+    return text.replace("%", "%%").replace("?", "%s").encode()
+
+
+class _Rows(Rows):
+    POSITION = "notification_id"
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor(row_factory=tuple_row)
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        with _translated():
+            return self._cursor.execute(_dialect(sql), values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        with _translated():
+            return self._cursor.execute(_dialect(sql), values).fetchone()
+
+    def each(self, sql: str, *values: Any) -> Iterator[Row]:
+        # A named cursor keeps the rows on the server.
+        with _translated(), self._connection.cursor(name=uuid4().hex, row_factory=tuple_row) as cursor:
+            cursor.itersize = 2000
+            yield from cursor.execute(_dialect(sql), values)
+
+    def run(self, sql: str, *values: Any) -> int:
+        with _translated():
+            return self._cursor.execute(_dialect(sql), values).rowcount
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with _translated():
+            self._cursor.executemany(_dialect(sql), rows)

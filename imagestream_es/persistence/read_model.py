@@ -1,0 +1,443 @@
+"""The views' tables and the SQL over them, once for every store.
+
+All of it can be thrown away and folded again from the log.
+
+- `streams`: one row for each stream that ever was; its number is the position of its first event.
+- `tags`: one row for each tag that a stream has now: spec, newest entry, conditions.
+- `tag_changes`: one row for each change of a tag, never folded and never deleted. A row is an entry of the
+  history that OpenShift shows from `position` on and until `hidden`; rows that never were an entry (a spec
+  that changed, a tag that was deleted) are hidden from the start. `slot` orders entries that came with one
+  event. `reference` is null where it is the stream's default pull spec.
+- `images`: one row for each image that ever was.
+- `projection`: the position up to which the views are folded, and the version of their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import ImageStream, Tag
+from imagestream_es.domain.tags import TagEvent
+from imagestream_es.persistence.store import Row, Rows
+
+SHAPE = 1
+"""Raised whenever the tables below change; views of another shape are folded anew."""
+
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS streams (id BIGINT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,"
+    " version BIGINT NOT NULL, position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB NOT NULL,"
+    " UNIQUE (namespace, name)) {clustered}",
+    "CREATE TABLE IF NOT EXISTS tags (stream BIGINT NOT NULL, tag TEXT NOT NULL, document BLOB NOT NULL,"
+    " PRIMARY KEY (stream, tag)) {clustered}",
+    "CREATE TABLE IF NOT EXISTS tag_changes (stream BIGINT NOT NULL, tag TEXT NOT NULL,"
+    " position BIGINT NOT NULL, slot BIGINT NOT NULL, kind TEXT NOT NULL, image TEXT, reference TEXT,"
+    " created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
+    " PRIMARY KEY (stream, tag, position, slot)) {clustered}",
+    "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream)",
+    "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, version BIGINT NOT NULL,"
+    " position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB NOT NULL) {clustered}",
+    "CREATE TABLE IF NOT EXISTS projection (name TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered}",
+)
+
+KEYS = {
+    "streams": ("id",),
+    "tags": ("stream", "tag"),
+    "tag_changes": ("stream", "tag", "position", "slot"),
+    "images": ("name",),
+}
+"""The views and the columns that order their rows."""
+
+COLUMNS = {
+    "streams": ("namespace", "name", "version", "position", "present", "document"),
+    "tags": ("document",),
+    "tag_changes": ("kind", "image", "reference", "created", "generation", "folded", "hidden"),
+    "images": ("version", "position", "present", "document"),
+}
+"""What the rows of the views hold beside their keys."""
+
+
+class _StreamDocument(Struct, omit_defaults=True):
+    """What a `streams` row holds of the stream beside its keys."""
+
+    uid: str
+    created: int
+    repository: str
+    generation: int
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
+    owners: tuple[dict[str, Any], ...] = ()
+    deletion: int | None = None
+    local_lookup: bool = False
+    source_repository: str = ""
+
+
+class _ImageDocument(Struct, omit_defaults=True):
+    """What an `images` row holds of the image beside its keys."""
+
+    uid: str
+    created: int
+    deletion: int | None = None
+    document: dict[str, Raw] = {}
+
+
+_STREAM_FIELDS = _StreamDocument.__struct_fields__
+_encode = msgspec.json.Encoder().encode
+_decode_stream = msgspec.json.Decoder(_StreamDocument).decode
+_decode_tag = msgspec.json.Decoder(Tag).decode
+_decode_image = msgspec.json.Decoder(_ImageDocument).decode
+
+
+# --- the views' own position
+
+
+def folded_until(rows: Rows) -> int:
+    """Position up to which the views are folded; -1 if they are of another shape, or none."""
+    found: dict[str, int] = {name: value for name, value in rows.all("SELECT name, value FROM projection")}
+    return found.get("position", 0) if found.get("shape") == SHAPE else -1
+
+
+def set_folded_until(rows: Rows, position: int) -> None:
+    """Note the position up to which the views are folded."""
+    rows.many(
+        "INSERT INTO projection (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [("position", position), ("shape", SHAPE)],
+    )
+
+
+def clear(rows: Rows) -> None:
+    """Empty every view."""
+    for table in KEYS:
+        rows.run(f"DELETE FROM {table}")
+    set_folded_until(rows, 0)
+
+
+# --- streams
+
+_STREAM = "SELECT id, namespace, name, version, position, present, document FROM streams"
+
+
+def load_stream(rows: Rows, namespace: str, name: str) -> ImageStream | None:
+    """The stream of that name, deleted or not; None if there never was one."""
+    row = rows.one(f"{_STREAM} WHERE namespace = ? AND name = ?", namespace, name)
+    if row is None:
+        return None
+    stream = _stream(row)
+    for tag, document in rows.all("SELECT tag, document FROM tags WHERE stream = ?", row[0]):
+        stream.tags[tag] = _decode_tag(document)
+    return stream
+
+
+def streams(rows: Rows, namespace: str | None) -> list[ImageStream]:
+    """Every stream of a namespace, or of all, with its tags; in the order of namespace and name."""
+    where, values = ("present = 1", ()) if namespace is None else ("present = 1 AND namespace = ?", (namespace,))
+    found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE {where}", *values)}
+    tags = f"SELECT stream, tag, tags.document FROM tags JOIN streams ON id = stream WHERE {where}"
+    for number, tag, document in rows.each(tags, *values):
+        found[number].tags[tag] = _decode_tag(document)
+    return sorted(found.values(), key=lambda stream: (stream.namespace, stream.name))
+
+
+def _stream(row: Row) -> ImageStream:
+    number, namespace, name, version, position, present, document = row
+    stream = ImageStream(namespace, name)
+    stream.number = number
+    stream.version, stream.position, stream.exists = version, position, bool(present)
+    parts = _decode_stream(document)
+    for field in _STREAM_FIELDS:
+        setattr(stream, field, getattr(parts, field))
+    return stream
+
+
+def save_streams(rows: Rows, found: Iterable[ImageStream]) -> None:
+    """Write streams, without their tags."""
+    rows.many(
+        "INSERT INTO streams (id, namespace, name, version, position, present, document) VALUES (?,?,?,?,?,?,?)"
+        " ON CONFLICT (id) DO UPDATE SET version = excluded.version, position = excluded.position,"
+        " present = excluded.present, document = excluded.document",
+        [
+            (
+                stream.number,
+                stream.namespace,
+                stream.name,
+                stream.version,
+                stream.position,
+                int(stream.exists),
+                _encode(_StreamDocument(*(getattr(stream, field) for field in _STREAM_FIELDS))),
+            )
+            for stream in found
+        ],
+    )
+
+
+def save_tags(rows: Rows, found: Iterable[tuple[int, str, Tag | None]]) -> None:
+    """Write tags of streams, given by number; None removes one."""
+    kept, gone = [], []
+    for number, name, tag in found:
+        if tag is None:
+            gone.append((number, name))
+        else:
+            kept.append((number, name, _encode(tag)))
+    if kept:
+        rows.many(
+            "INSERT INTO tags (stream, tag, document) VALUES (?,?,?)"
+            " ON CONFLICT (stream, tag) DO UPDATE SET document = excluded.document",
+            kept,
+        )
+    if gone:
+        rows.many("DELETE FROM tags WHERE stream = ? AND tag = ?", gone)
+
+
+# --- histories
+
+_INSERT_CHANGE = (
+    "INSERT INTO tag_changes"
+    " (stream, tag, position, slot, kind, image, reference, created, generation, folded, hidden)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+def change_row(
+    number: int,
+    tag: str,
+    position: int,
+    kind: str,
+    entry: TagEvent | None,
+    *,
+    base: str,
+    slot: int = 0,
+    folded: bool = False,
+    shown: bool = True,
+) -> Row:
+    """A `tag_changes` row; `base` is the stream's default repository."""
+    hidden = None if shown else position
+    if entry is None:
+        return (number, tag, position, slot, kind, None, None, None, None, int(folded), hidden)
+    reference = None if base and entry.reference == f"{base}@{entry.image}" else entry.reference
+    return (
+        number,
+        tag,
+        position,
+        slot,
+        kind,
+        entry.image,
+        reference,
+        entry.created,
+        entry.generation,
+        int(folded),
+        hidden,
+    )
+
+
+def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
+    """Write `change_row`s."""
+    rows.many(_INSERT_CHANGE, changes)
+
+
+def hide_newest(rows: Rows, number: int, tag: str, position: int) -> None:
+    """Stop showing the newest entry of a tag, at `position`."""
+    newest = rows.one(
+        "SELECT position, slot FROM tag_changes WHERE stream = ? AND tag = ? AND hidden IS NULL"
+        " ORDER BY position DESC, slot DESC LIMIT 1",
+        number,
+        tag,
+    )
+    if newest is not None:
+        rows.run(
+            "UPDATE tag_changes SET hidden = ? WHERE stream = ? AND tag = ? AND position = ? AND slot = ?",
+            position,
+            number,
+            tag,
+            *newest,
+        )
+
+
+def hide_all(rows: Rows, number: int, tag: str, position: int) -> None:
+    """Stop showing every entry of a tag, at `position`."""
+    rows.run(
+        "UPDATE tag_changes SET hidden = ? WHERE stream = ? AND tag = ? AND hidden IS NULL",
+        position,
+        number,
+        tag,
+    )
+
+
+def replace_entries(
+    rows: Rows, number: int, tag: str, position: int, kind: str, items: Sequence[TagEvent], base: str
+) -> None:
+    """Show exactly `items` (newest first) of a tag from `position` on.
+
+    A history that only lost entries keeps the rows of the others; any other is written anew.
+    """
+    shown = _shown(rows, number, tag, base)
+    kept = iter(items)
+    wanted = next(kept, None)
+    lost = []
+    for place, entry in shown:
+        if entry == wanted:
+            wanted = next(kept, None)
+        else:
+            lost.append(place)
+    if wanted is None:
+        rows.many(
+            "UPDATE tag_changes SET hidden = ? WHERE stream = ? AND tag = ? AND position = ? AND slot = ?",
+            [(position, number, tag, *place) for place in lost],
+        )
+        written: list[Row] = []
+    else:
+        hide_all(rows, number, tag, position)
+        written = [
+            change_row(number, tag, position, kind, item, base=base, slot=len(items) - index)
+            for index, item in enumerate(items)
+        ]
+    head = items[0] if items else None
+    insert_changes(rows, [*written, change_row(number, tag, position, kind, head, base=base, shown=False)])
+
+
+def _shown(rows: Rows, number: int, tag: str, base: str) -> list[tuple[tuple[int, int], TagEvent]]:
+    found = rows.all(
+        "SELECT position, slot, created, reference, image, generation FROM tag_changes"
+        " WHERE stream = ? AND tag = ? AND hidden IS NULL ORDER BY position DESC, slot DESC",
+        number,
+        tag,
+    )
+    return [((position, slot), _entry(base, *entry)) for position, slot, *entry in found]
+
+
+def _entry(base: str, created: int | None, reference: str | None, image: str, generation: int) -> TagEvent:
+    return TagEvent(created, f"{base}@{image}" if reference is None else reference, image, generation)
+
+
+def shown_entries(rows: Rows, number: int, tag: str, base: str) -> tuple[TagEvent, ...]:
+    """The history of one tag as OpenShift shows it, newest first."""
+    return tuple(entry for _, entry in _shown(rows, number, tag, base))
+
+
+_ALGORITHMS = ("sha256", "sha384", "sha512")
+
+NOW = 2**62
+"""A position behind every event."""
+
+
+def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
+    """The histories of all tags of streams (number to default repository) as shown at position `until`."""
+    histories: dict[int, dict[str, list[TagEvent]]] = {}
+    for numbers in _chunks(sorted(bases)):
+        found = rows.each(
+            "SELECT stream, tag, created, reference, image, generation FROM tag_changes"
+            f" WHERE stream IN ({_marks(numbers)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
+            " ORDER BY stream, tag, position, slot",
+            *numbers,
+            until,
+            until,
+        )
+        for number, tag, *entry in found:
+            histories.setdefault(number, {}).setdefault(tag, []).append(_entry(bases[number], *entry))
+    for tags in histories.values():
+        for items in tags.values():
+            items.reverse()
+    return histories
+
+
+def find_images(rows: Rows, stream: ImageStream, wanted: str) -> dict[str, TagEvent]:
+    """Images that a stream shows and that `wanted` names: whole, or by a prefix with or without algorithm.
+
+    Answers the first entry of each in the order of tags, newest first; an exact name excludes all others.
+    """
+    found: dict[str, TagEvent] = {}
+    prefixes = [wanted] if ":" in wanted else [wanted, *(f"{algorithm}:{wanted}" for algorithm in _ALGORITHMS)]
+    for prefix in prefixes:
+        entries = rows.all(
+            "SELECT created, reference, image, generation FROM tag_changes"
+            " WHERE stream = ? AND hidden IS NULL AND image >= ? AND image < ?"
+            " ORDER BY tag, position DESC, slot DESC",
+            stream.number,
+            prefix,
+            prefix + "\U0010ffff",
+        )
+        for parts in entries:
+            entry = _entry(stream.repository, *parts)
+            if entry.image:
+                found.setdefault(entry.image, entry)
+    return {wanted: found[wanted]} if wanted in found else found
+
+
+# --- images
+
+_IMAGE = "SELECT name, version, position, present, document FROM images"
+
+
+def load_image(rows: Rows, name: str) -> Image | None:
+    """The image of that name, deleted or not; None if there never was one."""
+    row = rows.one(f"{_IMAGE} WHERE name = ?", name)
+    return None if row is None else _image(row)
+
+
+def images(rows: Rows) -> Iterator[Image]:
+    """Every image, in the order of names."""
+    return map(_image, rows.each(f"{_IMAGE} WHERE present = 1 ORDER BY name"))
+
+
+def images_named(rows: Rows, names: Sequence[str]) -> dict[str, Image]:
+    """Those of the named images that exist."""
+    found: dict[str, Image] = {}
+    for some in _chunks(names):
+        for row in rows.each(f"{_IMAGE} WHERE present = 1 AND name IN ({_marks(some)})", *some):
+            found[row[0]] = _image(row)
+    return found
+
+
+def image_exists(rows: Rows, name: str) -> bool:
+    """Whether there is an image of that name now."""
+    return rows.one("SELECT 1 FROM images WHERE name = ? AND present = 1", name) is not None
+
+
+def save_images(rows: Rows, found: Iterable[Image]) -> None:
+    """Write images."""
+    rows.many(
+        "INSERT INTO images (name, version, position, present, document) VALUES (?,?,?,?,?)"
+        " ON CONFLICT (name) DO UPDATE SET version = excluded.version, position = excluded.position,"
+        " present = excluded.present, document = excluded.document",
+        [
+            (
+                image.name,
+                image.version,
+                image.position,
+                int(image.exists),
+                _encode(_ImageDocument(image.uid, image.created, image.deletion, image.document)),
+            )
+            for image in found
+        ],
+    )
+
+
+def _image(row: Row) -> Image:
+    name, version, position, present, document = row
+    image = Image(name)
+    image.version, image.position, image.exists = version, position, bool(present)
+    parts = _decode_image(document)
+    image.uid, image.created, image.deletion, image.document = (
+        parts.uid,
+        parts.created,
+        parts.deletion,
+        parts.document,
+    )
+    return image
+
+
+# --- small things
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    # SQLite takes a limited number of values in one statement.
+    for start in range(0, len(values), 500):
+        yield values[start : start + 500]

@@ -1,0 +1,196 @@
+"""The embedded store: one SQLite file, written by one process.
+
+Durability is set and read back at start: write-ahead log with `synchronous=FULL`, so that what was
+acknowledged survives a power cut. The log's table names its position explicitly, so no VACUUM can
+renumber it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from eventsourcing.persistence import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    PersistenceError,
+    StoredEvent,
+)
+from eventsourcing.sqlite import (
+    SQLiteApplicationRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteDatastore,
+)
+
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
+
+
+class SQLiteRecorder(SQLiteApplicationRecorder):
+    """The library's recorder over a table whose position is a column of its own."""
+
+    def construct_create_table_statements(self) -> list[str]:
+        """The log's table and the views' tables."""
+        log = (
+            "CREATE TABLE IF NOT EXISTS stored_events ("
+            "rowid INTEGER PRIMARY KEY, "
+            "originator_id TEXT NOT NULL, "
+            "originator_version INTEGER NOT NULL, "
+            "topic TEXT NOT NULL, "
+            "state BLOB NOT NULL, "
+            "UNIQUE (originator_id, originator_version))"
+        )
+        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in read_model.TABLES)]
+
+    def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        head = self._max_notification_id(c) or 0
+        positions = range(head + 1, head + 1 + len(stored_events))
+        _Rows(c).append(zip(positions, stored_events, strict=True))
+        return list(positions)
+
+
+class _Pool(SQLiteConnectionPool):
+    def _create_connection(self) -> SQLiteConnection:
+        try:
+            connection = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                cached_statements=256,
+                timeout=self.lock_timeout or 5,
+            )
+            if not self.is_sqlite_memory_mode:
+                _set(connection, "journal_mode", "WAL", "wal")
+            _set(connection, "synchronous", "FULL", 2)
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        connection.row_factory = sqlite3.Row
+        return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
+
+
+def _set(connection: sqlite3.Connection, pragma: str, value: str, expected: object) -> None:
+    connection.execute(f"PRAGMA {pragma}={value}")
+    (found,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    if found != expected:
+        message = f"SQLite would not set {pragma}={value} (it is {found}): the log would not be durable"
+        raise InterfaceError(message)
+
+
+class SQLiteStore:
+    """A store in the file `path`, or in memory if `path` is None."""
+
+    def __init__(self, path: str | None) -> None:
+        name = f"file:{id(self)}?mode=memory&cache=shared" if path is None else f"file:{_quoted(path)}"
+        self._datastore = SQLiteDatastore(db_name=":memory:", originator_id_type="text")
+        self._datastore.pool.close()
+        self._datastore.pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
+        self.recorder = SQLiteRecorder(self._datastore)
+
+    def create_tables(self) -> None:
+        """Make what tables are missing."""
+        self.recorder.create_table()
+
+    @contextmanager
+    def reading(self) -> Iterator[_Rows]:
+        """A transaction that sees one snapshot."""
+        with self._connection(writer=False) as rows:
+            rows.run("BEGIN")
+            try:
+                yield rows
+            finally:
+                rows.roll_back()
+
+    @contextmanager
+    def writing(self) -> Iterator[_Rows]:
+        """The one transaction that writes."""
+        with self._connection(writer=True) as rows:
+            rows.run("BEGIN IMMEDIATE")
+            try:
+                yield rows
+            except BaseException:
+                rows.roll_back()
+                raise
+            try:
+                rows.run("COMMIT")
+            except PersistenceError as error:
+                # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored.
+                if rows.roll_back():
+                    raise
+                raise OutcomeUnknown(error) from error
+
+    @contextmanager
+    def _connection(self, *, writer: bool) -> Iterator[_Rows]:
+        with self._datastore.get_connection(commit=writer) as connection:
+            cursor = connection.cursor().sqlite_cursor
+            cursor.row_factory = None
+            try:
+                yield _Rows(cursor)
+            finally:
+                cursor.close()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._datastore.close()
+
+
+def _quoted(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+class _Rows(Rows):
+    POSITION = "rowid"
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        with _translated():
+            return self._cursor.execute(sql, values).fetchall()  # type: ignore[no-any-return]
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        with _translated():
+            return self._cursor.execute(sql, values).fetchone()  # type: ignore[no-any-return]
+
+    def each(self, sql: str, *values: Any) -> Iterator[Row]:
+        cursor = self._cursor.connection.cursor()
+        cursor.row_factory = None
+        try:
+            with _translated():
+                yield from cursor.execute(sql, values)
+        finally:
+            cursor.close()
+
+    def run(self, sql: str, *values: Any) -> int:
+        with _translated():
+            return self._cursor.execute(sql, values).rowcount  # type: ignore[no-any-return]
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with _translated():
+            self._cursor.executemany(sql, rows)
+
+    def roll_back(self) -> bool:
+        """End the transaction, if one is open, without effect; answers whether that worked."""
+        try:
+            if self._cursor.connection.in_transaction:
+                self._cursor.execute("ROLLBACK")
+        except sqlite3.Error:
+            return False
+        return True
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise IntegrityError(error) from error
+    except sqlite3.OperationalError as error:
+        raise OperationalError(error) from error
+    except sqlite3.Error as error:
+        raise DatabaseError(error) from error

@@ -1,0 +1,57 @@
+"""Brings the views up to the log: at start, and from nothing for a rebuild or a check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.persistence.store import Rows, Store
+from imagestream_es.projections.workspace import Streams, Workspace
+
+BATCH = 2000
+
+Progress = Callable[[int, int], None]
+
+
+def _quiet(done: int, total: int) -> None:
+    pass
+
+
+def catch_up(store: Store, progress: Progress = _quiet) -> int:
+    """Fold what the views lack of the log, all of it if they are of another shape; answers how many events.
+
+    One transaction: readers keep the old views until it commits.
+    """
+    with store.reading() as rows:
+        if read_model.folded_until(rows) == rows.head() > 0:
+            return 0
+    with store.writing() as rows:
+        if read_model.folded_until(rows) < 0:
+            read_model.clear(rows)
+        return fold(rows, rows, read_model.folded_until(rows), rows.head(), progress)
+
+
+def rebuild(store: Store, progress: Progress = _quiet) -> int:
+    """Empty the views and fold the whole log again; answers how many events."""
+    with store.writing() as rows:
+        read_model.clear(rows)
+        return fold(rows, rows, 0, rows.head(), progress)
+
+
+def fold(log: Rows, views: Rows, after: int, until: int, progress: Progress) -> int:
+    """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many."""
+    mapper = EventMapper()
+    workspace = Workspace(views, Streams())
+    done = 0
+    for position, stored in log.log(after, until):
+        event = mapper.decode(stored.topic, stored.state)
+        workspace.fold(str(stored.originator_id), event, position)
+        done += 1
+        if done % BATCH == 0:
+            workspace.flush()
+            progress(done, until - after)
+    workspace.flush()
+    read_model.set_folded_until(views, until)
+    progress(done, until - after)
+    return done

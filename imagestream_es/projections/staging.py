@@ -1,0 +1,87 @@
+"""Turns what events did to streams and images into rows of the views.
+
+The writer stages what it decided, a rebuild stages what it read from the log; both end here, so there is
+one way from an event to a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import (
+    DROPPED,
+    FOLLOWED,
+    IMPORTED,
+    PUT,
+    REPLACED,
+    ImageStream,
+    TagChange,
+)
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.store import Row, Rows
+
+
+class Staging:
+    """Rows that wait to be written, in the order in which they must be."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, ImageStream] = {}
+        self._tags: dict[tuple[int, str], ImageStream] = {}
+        self._images: dict[str, Image] = {}
+        self._steps: list[Row | Callable[[Rows], None]] = []
+
+    def stream(self, stream: ImageStream, changes: Sequence[TagChange]) -> None:
+        """Stage a stream as it is after the event at its position, and what that did to its tags."""
+        number, position, base = stream.number, stream.position, stream.repository
+        self._streams[number] = stream
+        row = partial(read_model.change_row, number, position=position, base=base)
+        for slot, change in enumerate(changes):
+            tag, kind, head = change.tag, change.kind, change.head
+            self._tags[number, tag] = stream
+            if kind in (PUT, FOLLOWED, IMPORTED):
+                if change.folded:
+                    self._steps.append(partial(read_model.hide_newest, number=number, tag=tag, position=position))
+                self._steps.append(row(tag, kind=kind, entry=head, slot=slot, folded=change.folded))
+            elif kind == REPLACED:
+                step = partial(
+                    read_model.replace_entries,
+                    number=number,
+                    tag=tag,
+                    position=position,
+                    kind=kind,
+                    items=change.items or (),
+                    base=base,
+                )
+                self._steps.append(step)
+            else:
+                if kind == DROPPED:
+                    self._steps.append(partial(read_model.hide_all, number=number, tag=tag, position=position))
+                self._steps.append(row(tag, kind=kind, entry=head, slot=slot, shown=False))
+
+    def image(self, image: Image) -> None:
+        """Stage an image as it is now."""
+        self._images[image.name] = image
+
+    def flush(self, rows: Rows) -> None:
+        """Write what is staged, with one statement for each kind of row where order allows."""
+        if self._streams:
+            read_model.save_streams(rows, self._streams.values())
+            read_model.save_tags(
+                rows, [(number, tag, stream.tags.get(tag)) for (number, tag), stream in self._tags.items()]
+            )
+        if self._images:
+            read_model.save_images(rows, self._images.values())
+        waiting: list[Row] = []
+        for step in self._steps:
+            if isinstance(step, tuple):
+                waiting.append(step)
+                continue
+            if waiting:
+                read_model.insert_changes(rows, waiting)
+                waiting = []
+            step(rows)
+        if waiting:
+            read_model.insert_changes(rows, waiting)
+        self._streams, self._tags, self._images, self._steps = {}, {}, {}, []

@@ -1,0 +1,77 @@
+"""Streams and images at hand inside one writing transaction: loaded once, changed, staged, written.
+
+Both the writer, which decides, and a rebuild, which only folds, work on one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import ImageStream, stream_id
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.store import Rows
+from imagestream_es.projections.staging import Staging
+
+Streams = OrderedDict[str, ImageStream]
+
+
+class Workspace:
+    """The present state, as the transaction `rows` sees it with what is staged on top.
+
+    `streams` is a cache that may outlive the transaction if it commits, and must be cleared if it does not.
+    """
+
+    def __init__(self, rows: Rows, streams: Streams, *, capacity: int = 10_000) -> None:
+        self.rows = rows
+        self.staging = Staging()
+        self._streams = streams
+        self._images: dict[str, Image] = {}
+        self._capacity = capacity
+
+    def stream_of(self, namespace: str, name: str) -> ImageStream:
+        """The stream of that name, existing or not."""
+        key = stream_id(namespace, name)
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = read_model.load_stream(self.rows, namespace, name) or ImageStream(namespace, name)
+            self._streams[key] = stream
+        else:
+            self._streams.move_to_end(key)
+        return stream
+
+    def image_of(self, name: str) -> Image:
+        """The image of that name, existing or not."""
+        image = self._images.get(name)
+        if image is None:
+            image = self._images[name] = read_model.load_image(self.rows, name) or Image(name)
+        return image
+
+    def fold(self, originator: str, event: DomainEvent, position: int) -> None:
+        """Fold a stored event in and stage what follows from it."""
+        if isinstance(event, StreamEvent):
+            namespace, _, name = originator.partition("/")
+            stream = self.stream_of(namespace, name)
+            changes = stream.apply(event)
+            stream.position = position
+            stream.number = stream.number or position
+            self.staging.stream(stream, changes)
+        elif isinstance(event, ImageEvent):
+            image = self.image_of(originator)
+            image.apply(event)
+            image.position = position
+            self.staging.image(image)
+
+    def flush(self) -> None:
+        """Write what is staged, so that queries in this transaction see it; forget what is too much to keep."""
+        self.staging.flush(self.rows)
+        self._images.clear()
+        while len(self._streams) > self._capacity:
+            self._streams.popitem(last=False)
+
+    def forget(self, aggregate: ImageStream | Image) -> None:
+        """Drop an aggregate that went wrong; it is loaded again when it is next asked for."""
+        self.staging.flush(self.rows)
+        self._streams.pop(aggregate.id, None)
+        self._images.pop(aggregate.id, None)

@@ -1,0 +1,332 @@
+"""Runs the Flask application under granian, inside the one process whose pid the operator sees.
+
+granian's own `Server` starts a worker process and watches over it. The service has one log with one writer,
+so a second process gains nothing, and a parent killed with SIGKILL would leave a child that holds the port and
+the data directory until some watchdog in the child notices. Here granian's worker is driven directly: one
+process, no children, nothing left behind by any kind of death, and less code than a watchdog. Both ways start
+equally fast (0.1 s to the first answer). The price is granian's internal interface, hence the narrow version
+in pyproject.toml.
+
+A start: check the settings, bind, build the application (recovery included), listen, print the URL.
+A stop (SIGTERM, SIGINT): stop listening, have the service end its watches, wait for requests, close it.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import granian._futures
+import granian._granian
+from flask import Flask
+from granian.http import HTTP1Settings, HTTP2Settings
+
+from imagestream_es.settings import Address, Settings, SettingsError
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0
+"""How long running requests may go on after SIGTERM or SIGINT."""
+
+_BACKLOG = 1024
+# granian accepts nothing beyond this, and a connection on which no byte ever arrives counts for ever.
+_CONNECTIONS = 8192
+_HEADER_BYTES = 64 * 1024
+
+
+def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
+    """Serve until SIGTERM or SIGINT; prints one line with the URL on stdout once requests are accepted.
+
+    `create_app(settings)` returns the application with a service in `app.extensions["imagestream"]`. Its
+    `close()` is called after the last request; its `drain()`, where it has one, is called at the signal to
+    end the requests that would otherwise go on for ever (watches).
+
+    Raises SettingsError when a setting does not work here, OSError when the machine refuses something else,
+    and whatever `create_app` raises.
+    """
+    log_to_stderr()
+    tls = _tls(settings)
+    listener = _bind(settings)
+    _make_data_dir(settings.data_dir)
+    _allow_many_connections()
+    app = create_app(settings)
+    service = app.extensions["imagestream"]
+    try:
+        _listen(listener, settings.bind)
+        url = _url(listener, https=tls[0])
+        signals = _stop_signals()
+        shutdown, drained = _start_worker(app, listener, settings.request_threads, tls)
+        if not settings.authenticates_callers:
+            logger.warning("no credentials are configured: every caller is system:unsecured with all rights")
+        print(f"Serving on {url}", flush=True)
+        signals.get()
+        shutdown.set()
+        if hasattr(service, "drain"):
+            service.drain()
+        finished = drained.wait(DRAIN_SECONDS)
+    finally:
+        service.close()
+    if not finished:
+        logger.warning("requests were cut off: not finished %.0f seconds after the signal", DRAIN_SECONDS)
+        _leave_at_once()
+
+
+def _leave_at_once() -> None:
+    """Exit with status 0, past the interpreter's own shutdown: threads still in a request would disturb it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _stop_signals() -> SimpleQueue[int]:
+    """A queue that gets the signals to stop: setting an event that this very thread waits for could deadlock."""
+    arrived: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: arrived.put(number))
+    return arrived
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError("data_dir", f"cannot make {path}: {error.strerror}.") from error
+
+
+# --- the socket
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """A socket bound as asked, not listening yet: a taken port is found before the log is touched."""
+    family, address = _resolve(settings.bind)
+    _refuse_exposure(settings, address[0])
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart at once after a kill
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+        listener.bind(address)
+    except OSError as error:
+        raise _cannot_listen(settings.bind, error) from error
+    return listener
+
+
+def _listen(listener: socket.socket, bind: Address) -> None:
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(bind, error) from error
+
+
+def _cannot_listen(bind: Address, error: OSError) -> SettingsError:
+    if error.errno == errno.EADDRINUSE:
+        return SettingsError("bind", f"{bind} is in use by another process.")
+    return SettingsError("bind", f"cannot listen on {bind}: {error.strerror}.")
+
+
+def _resolve(bind: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    try:
+        found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SettingsError("bind", f"cannot find {bind.host}: {error.strerror}.") from error
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # of a name, IPv4 first
+    return family, address
+
+
+def _refuse_exposure(settings: Settings, ip: str) -> None:
+    """Without credentials every caller has all rights: nobody beyond this machine may be one."""
+    if not settings.authenticates_callers and not ipaddress.ip_address(ip).is_loopback:
+        raise SettingsError(
+            "bind",
+            f"other machines can reach {settings.bind}, and without credentials everybody there would have all "
+            "rights. Bind to 127.0.0.1 and put a proxy that authenticates its callers before it.",
+        )
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files: each connection is one; out of them, granian's accept loop spins."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * _CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _url(listener: socket.socket, *, https: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if https else 'http'}://{Address(host, port)}"
+
+
+# --- TLS
+
+# What granian can sign with, as it stands in a certificate; any other key makes it abort the process.
+_USABLE_KEYS = {
+    "RSA": bytes.fromhex("06092a864886f70d010101"),
+    "P-256": bytes.fromhex("06082a8648ce3d030107"),
+    "P-384": bytes.fromhex("06052b81040022"),
+    "Ed25519": bytes.fromhex("06032b6570"),
+}
+
+
+def _tls(settings: Settings) -> tuple[Any, ...]:
+    """granian's eight TLS arguments, the first one whether to use it. Checked: bad files make granian abort."""
+    certificate, key = settings.tls_cert_file, settings.tls_private_key_file
+    if certificate is None or key is None:
+        return (False, None, None, None, "tls1.2", None, [], False)
+    pem = _readable("tls_cert_file", certificate)
+    _readable("tls_private_key_file", key)
+    try:
+        # With an empty password OpenSSL does not ask the terminal for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        problem = f"not the PEM certificate of the unencrypted PEM key in {key} ({error.reason or error})."
+        raise SettingsError("tls_cert_file", f"{certificate} is {problem}") from error
+    if not any(kind in _first_certificate(pem) for kind in _USABLE_KEYS.values()):
+        raise SettingsError("tls_cert_file", f"{certificate} has none of the keys {', '.join(_USABLE_KEYS)}.")
+    return (True, str(certificate), str(key), None, "tls1.2", None, [], False)
+
+
+def _readable(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(name, f"cannot read {path}: {error.strerror}.") from error
+
+
+def _first_certificate(pem: bytes) -> bytes:
+    """DER of the first certificate in `pem`, which OpenSSL has accepted before."""
+    found = re.search(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    return ssl.PEM_cert_to_DER_cert(found[0].decode("ascii")) if found else b""
+
+
+# --- granian
+
+
+def _start_worker(
+    app: Flask, listener: socket.socket, threads: int, tls: tuple[Any, ...]
+) -> tuple[Any, threading.Event]:
+    """Start granian's threads: the signal that stops them, and the event set after the last request.
+
+    Request threads are made when needed, so a high limit costs nothing at the start.
+    """
+    engine: Any = granian._granian  # its stubs lag behind
+    drained = threading.Event()
+    shutdown = engine.WorkerSignal()
+    shutdown.add_cb(drained.set)
+    worker = engine.WSGIWorker(
+        1,  # worker id
+        (None, engine.SocketHolder(listener.detach(), False, _BACKLOG)),
+        None,  # no channel to a parent process
+        1,  # runtime threads, for HTTP and TLS
+        512,  # most threads for the runtime's own blocking calls, of which WSGI makes none
+        threads,
+        30,  # seconds after which an idle request thread ends
+        _CONNECTIONS,
+        "auto",  # HTTP/1 and HTTP/2
+        HTTP1Settings(max_buffer_size=_HEADER_BYTES),
+        HTTP2Settings(max_headers_size=_HEADER_BYTES),
+        None,  # no static files
+        *tls,
+        (None, None),  # no metrics
+    )
+    loop = asyncio.new_event_loop()  # asked for by the scheduler; for WSGI it never runs
+    new_scheduler: Any = granian._futures._new_cbscheduler
+    worker.serve_mtr(new_scheduler(loop, Gateway(app), impl_asyncio=True), loop, shutdown)
+    return shutdown, drained
+
+
+class Gateway:
+    """Answers one request of granian's with the WSGI application `app`.
+
+    granian's own gateway mixes the process environment into every request: a variable HTTP_X would pass for a
+    header X, and secrets would stand beside what clients sent. This one adds only what WSGI asks for.
+    """
+
+    def __init__(self, app: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
+        self._app = app
+        self._base = {
+            "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "granian",
+            "wsgi.errors": sys.stderr,
+            "wsgi.input_terminated": True,
+            "wsgi.multiprocess": False,
+            "wsgi.multithread": True,
+            "wsgi.run_once": False,
+            "wsgi.version": (1, 0),
+        }
+
+    def __call__(self, transport: Any, scope: dict[str, Any]) -> None:
+        start = _Start()
+        body = self._app(self._base | scope, start)
+        if isinstance(body, list | tuple):
+            transport.response_bytes(start.status, start.headers, b"".join(body))
+        else:
+            transport.response_iter(start.status, start.headers, _Chunks(body))
+
+
+class _Start:
+    """WSGI's `start_response`, which keeps what it was called with."""
+
+    status = 500
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 -- never changed, only replaced
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], _exc_info: object = None) -> None:
+        self.status, self.headers = int(status[:3]), headers
+
+
+class _Chunks:
+    """A body as granian takes it: `__next__` gives a chunk, `close` is called at the end, however it comes."""
+
+    def __init__(self, body: Iterable[bytes]) -> None:
+        self._next = iter(body).__next__
+        self.close = getattr(body, "close", lambda: None)
+
+    def __next__(self) -> bytes:
+        return self._next()
+
+
+# --- logs
+
+
+class LogfmtFormatter(logging.Formatter):
+    """One line a record: `key=value`, quoted as JSON where needed; `extra` fields follow the message."""
+
+    _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in self._ORDINARY}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_logfmt_value(value)}" for key, value in fields.items())
+
+
+def _logfmt_value(value: object) -> str:
+    text = str(value)
+    return text if re.fullmatch(r"[!#-<>-~]+", text) else json.dumps(text)
+
+
+def log_to_stderr() -> None:
+    """Send the service's notes, and the warnings of everything else, to stderr; requests are not logged."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogfmtFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("imagestream_es", "api"):
+        logging.getLogger(name).setLevel(logging.INFO)

@@ -1,0 +1,141 @@
+"""Every setting of the service, each declared once: name, type, default, check and help.
+
+The command line and the environment follow from the fields of `Settings` (`imagestream_es.cli` derives both),
+so a new setting is one new field here. Nothing in this file reads the environment or the disk.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+
+def option_name(name: str) -> str:
+    """The command line option of the setting `name`: `data_dir` is `--data-dir`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable_name(name: str) -> str:
+    """The environment variable of the setting `name`: `data_dir` is `IMAGESTREAM_DATA_DIR`."""
+    return "IMAGESTREAM_" + name.upper()
+
+
+class SettingsError(Exception):
+    """The service cannot start with one setting as it is; the message names its option and its variable."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{option_name(name)} ({variable_name(name)}): {problem}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen: a host name or an IP address (IPv6 without brackets), and a port (0: any free one)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+)):([0-9]{1,5})", text)
+        if match is None or int(match[3]) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT or [IPV6]:PORT.")
+        return cls(match[1] or match[2], int(match[3]))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_registry(text: str) -> str:
+    """A registry as it stands in an image reference: `HOST` or `HOST:PORT`. Raises ValueError."""
+    host = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\]"
+    if re.fullmatch(rf"(?:{host})(?::[0-9]{{1,5}})?", text) is None:
+        raise ValueError(f"{text!r} is not HOST or HOST:PORT.")
+    return text
+
+
+def parse_database_url(text: str) -> str:
+    """A PostgreSQL URL, unchanged. Raises ValueError, without the text: it may hold a password."""
+    if urlsplit(text).scheme not in {"postgresql", "postgres"}:
+        raise ValueError("not a PostgreSQL URL (postgresql://USER:PASSWORD@HOST:PORT/DATABASE).")
+    return text
+
+
+def parse_threads(text: str) -> int:
+    """A number of threads from 1 to 10000. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= 10_000:
+        raise ValueError(f"{text!r} is not a number from 1 to 10000.")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a setting is to its user: its kind of value, how text becomes one (or a ValueError), what for."""
+
+    metavar: str
+    parse: Callable[[str], object]
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one service. Raises SettingsError when two of them do not go together."""
+
+    bind: Annotated[
+        Address,
+        Declared("HOST:PORT", Address.parse, "Where to listen; port 0 takes any free port."),
+    ] = Address("127.0.0.1", 8080)
+
+    data_dir: Annotated[
+        Path,
+        Declared("DIR", Path, "Directory of the event log and of all that is kept beside it."),
+    ] = Path("data")
+
+    database_url: Annotated[
+        str | None,
+        Declared(
+            "URL",
+            parse_database_url,
+            "Keep the event log in this PostgreSQL database instead of a file in the data directory. Other "
+            "users of the machine can read a password on the command line: prefer the variable.",
+        ),
+    ] = field(default=None, repr=False)
+
+    internal_registry: Annotated[
+        str,
+        Declared("HOST", parse_registry, "Registry of the image streams, as seen from inside the cluster."),
+    ] = "172.30.56.218:5000"
+
+    external_registry: Annotated[
+        str | None,
+        Declared("HOST", parse_registry, "The same registry, as seen from outside the cluster."),
+    ] = None
+
+    tls_cert_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Serve HTTPS with this certificate (PEM, its chain after it)."),
+    ] = None
+
+    tls_private_key_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Private key of the certificate (PEM, not encrypted)."),
+    ] = None
+
+    request_threads: Annotated[
+        int,
+        Declared("N", parse_threads, "Requests served at the same time; every open watch is one of them."),
+    ] = 600
+
+    def __post_init__(self) -> None:
+        if self.tls_cert_file is None and self.tls_private_key_file is not None:
+            raise SettingsError("tls_cert_file", "needed beside --tls-private-key-file.")
+        if self.tls_private_key_file is None and self.tls_cert_file is not None:
+            raise SettingsError("tls_private_key_file", "needed beside --tls-cert-file.")
+
+    @property
+    def authenticates_callers(self) -> bool:
+        """Whether callers can prove who they are; if not, whoever reaches the port may do everything."""
+        return False

@@ -1,0 +1,119 @@
+"""Settings: what counts as a value, and what is said of one that does not."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagestream_es.settings import (
+    Address,
+    Settings,
+    SettingsError,
+    option_name,
+    parse_database_url,
+    parse_registry,
+    parse_threads,
+    variable_name,
+)
+
+
+def test_without_arguments_the_service_listens_on_the_loopback_and_keeps_its_log_in_data():
+    settings = Settings()
+    assert str(settings.bind) == "127.0.0.1:8080"
+    assert settings.data_dir == Path("data")
+    assert settings.database_url is None
+    assert settings.internal_registry == "172.30.56.218:5000"
+    assert settings.external_registry is None
+    assert settings.request_threads == 600
+
+
+def test_option_and_variable_of_a_setting_have_the_same_words():
+    assert option_name("tls_cert_file") == "--tls-cert-file"
+    assert variable_name("tls_cert_file") == "IMAGESTREAM_TLS_CERT_FILE"
+
+
+def test_the_text_of_every_default_is_read_back_as_that_default():
+    hints = get_type_hints(Settings, include_extras=True)
+    with_default = [setting for setting in fields(Settings) if setting.default is not None]
+    assert len(with_default) >= 4
+    for setting in with_default:
+        assert hints[setting.name].__metadata__[0].parse(str(setting.default)) == setting.default
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
+        ("localhost:0", Address("localhost", 0)),
+        ("[::1]:8080", Address("::1", 8080)),
+        ("registry.example.com:65535", Address("registry.example.com", 65535)),
+    ],
+)
+def test_an_address_is_read_and_written_alike(text, address):
+    assert Address.parse(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8080", ":8080", "::1:8080", "[::1]", "host:", "host:65536", "host:-1", "a b:1", "host:1\n", "h:\u0661"],
+)
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        Address.parse(text)
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_every_ip_address_and_port_survives_a_round_trip(ip, port):
+    address = Address(str(ip), port)
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["172.30.56.218:5000", "registry.example.com", "localhost:5000", "[fd00::1]:5000"])
+def test_a_registry_host_is_kept_as_it_is(text):
+    assert parse_registry(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "https://registry", "registry/path", "registry:", "a b", "-registry", "r\n"])
+def test_what_is_no_registry_host_is_refused(text):
+    with pytest.raises(ValueError, match="HOST"):
+        parse_registry(text)
+
+
+@pytest.mark.parametrize("text", ["postgresql://u:p@h:5432/db", "postgres:///db"])
+def test_a_database_url_is_kept_as_it_is(text):
+    assert parse_database_url(text) == text
+
+
+@pytest.mark.parametrize("text", ["sqlite:///secret", "secret", "mysql://u:secret@h/db"])
+def test_a_wrong_database_url_is_refused_and_not_repeated(text):
+    with pytest.raises(ValueError, match="PostgreSQL URL") as refusal:
+        parse_database_url(text)
+    assert "secret" not in str(refusal.value)
+
+
+def test_settings_printed_by_accident_do_not_tell_the_database_password():
+    assert "secret" not in repr(Settings(database_url="postgresql://u:secret@h/db"))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "10001", "many", "", "1.5", " 1"])
+def test_what_is_no_number_of_threads_is_refused(text):
+    with pytest.raises(ValueError, match="from 1 to 10000"):
+        parse_threads(text)
+
+
+@pytest.mark.parametrize("text", ["1", "600", "10000"])
+def test_a_number_of_threads_is_read(text):
+    assert parse_threads(text) == int(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("tls_cert_file", "tls_private_key_file"), ("tls_private_key_file", "tls_cert_file")]
+)
+def test_a_certificate_and_its_key_come_together(given, missing):
+    with pytest.raises(SettingsError) as refusal:
+        Settings(**{given: Path("file.pem")})
+    assert str(refusal.value).startswith(f"{option_name(missing)} ({variable_name(missing)}): ")
