@@ -84,7 +84,6 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         call.namespace,
         sent.meta.name,
         sent.desired,
-        prefix=sent.meta.generate_name,
         dry=call.dry,
     )
     return Answer(shown(call, view), 201)

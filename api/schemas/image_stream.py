@@ -183,6 +183,7 @@ class ImageStreamSchema(Wire):
         desired = DesiredStream(
             labels=meta.labels,
             annotations=meta.annotations,
+            generate_name=meta.generate_name,
             finalizers=meta.finalizers,
             owners=meta.owners,
             local_lookup=bool((spec.get("lookupPolicy") or {}).get("local")),

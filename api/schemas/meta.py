@@ -149,6 +149,7 @@ def stream_meta(stream: ImageStream) -> dict[str, Any]:
     """The metadata of a stream as the API shows it."""
     meta: dict[str, Any] = {
         "name": stream.name,
+        **({"generateName": stream.generate_name} if stream.generate_name else {}),
         "namespace": stream.namespace,
         "uid": stream.uid,
         "resourceVersion": str(stream.position),
@@ -186,6 +187,8 @@ def image_meta(image: Image, stored: dict[str, Any]) -> dict[str, Any]:
 def kept_meta(meta: Meta) -> dict[str, Any]:
     """What a document keeps of the metadata that a client sent."""
     kept: dict[str, Any] = {}
+    if meta.generate_name:
+        kept["generateName"] = meta.generate_name
     if meta.labels:
         kept["labels"] = meta.labels
     if meta.annotations:

@@ -107,22 +107,25 @@ class Commands:
         name: str,
         desired: DesiredStream,
         *,
-        prefix: str = "",
         dry: bool = False,
     ) -> StreamView:
-        """Create a stream; with a `prefix` and no name, under a generated name. Raises AlreadyExists, Invalid."""
+        """Create a stream; without a name, under one that is made from a prefix. Raises AlreadyExists, Invalid."""
         uid = self.make_uid()
 
         def decide(work: Work) -> ImageStream:
-            stream = work.stream_of(namespace, name) if name else self._unused(work, namespace, prefix)
+            stream = work.stream_of(namespace, name) if name else self._unused(work, namespace, desired.generate_name)
             stream.create(caller.by, uid, desired, work)
             return stream
 
         return self._run(caller, decide, _copied, view_stream, dry=dry)
 
+    def generated(self, prefix: str) -> str:
+        """A name made from a prefix; it may be taken."""
+        return prefix + "".join(self.random.choices(GENERATED, k=5))
+
     def _unused(self, work: Work, namespace: str, prefix: str) -> ImageStream:
         for _ in range(8):
-            stream = work.stream_of(namespace, prefix + "".join(self.random.choices(GENERATED, k=5)))
+            stream = work.stream_of(namespace, self.generated(prefix))
             if not stream.exists:
                 return stream
         raise AlreadyExists(streams.RESOURCE, prefix)

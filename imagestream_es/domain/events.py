@@ -105,6 +105,7 @@ class StreamCreated(StreamEvent, frozen=True, omit_defaults=True, kw_only=True):
     name: str
     uid: str
     repository: str | None = None
+    generate_name: str = field(default="", name="generateName")
 
 
 class StreamRecreated(StreamCreated, frozen=True, omit_defaults=True, kw_only=True):

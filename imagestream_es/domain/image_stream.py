@@ -92,6 +92,7 @@ class DesiredStream(Struct, frozen=True, kw_only=True):
 
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    generate_name: str = ""
     finalizers: tuple[str, ...] = ()
     owners: tuple[dict[str, Any], ...] = ()
     local_lookup: bool = False
@@ -129,6 +130,7 @@ class ImageStream:
         "deletion",
         "exists",
         "finalizers",
+        "generate_name",
         "generation",
         "id",
         "labels",
@@ -172,6 +174,7 @@ class ImageStream:
         self.uid = uid
         self.created = created
         self.generation = 0
+        self.generate_name = ""
         self.labels: dict[str, str] = {}
         self.annotations: dict[str, str] = {}
         self.finalizers: tuple[str, ...] = ()
@@ -188,6 +191,7 @@ class ImageStream:
         changes: list[TagChange] = []
         if isinstance(event, StreamCreated):
             self._begin(event.uid, event.by.seconds)
+            self.generate_name = event.generate_name
             if event.repository is not None:
                 self.repository = event.repository
         elif isinstance(event, StreamDeletionRequested):
@@ -318,6 +322,7 @@ class ImageStream:
             name=self.name,
             uid=uid,
             repository=base,
+            generate_name=desired.generate_name,
             generation=1,
             labels=desired.labels or None,
             annotations=desired.annotations or None,

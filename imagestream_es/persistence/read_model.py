@@ -68,6 +68,7 @@ class _StreamDocument(Struct, omit_defaults=True):
     created: int
     repository: str
     generation: int
+    generate_name: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     finalizers: tuple[str, ...] = ()
