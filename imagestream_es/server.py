@@ -27,7 +27,6 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import granian._futures
@@ -73,7 +72,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
         if not settings.authenticates_callers:
             logger.warning("no credentials are configured: every caller is system:unsecured with all rights")
         print(f"Serving on {url}", flush=True)
-        signals.get()
+        os.read(signals, 1)
         shutdown.set()
         if hasattr(service, "drain"):
             service.drain()
@@ -92,11 +91,17 @@ def _leave_at_once() -> None:
     os._exit(0)
 
 
-def _stop_signals() -> SimpleQueue[int]:
-    """A queue that gets the signals to stop: setting an event that this very thread waits for could deadlock."""
-    arrived: SimpleQueue[int] = SimpleQueue()
+def _stop_signals() -> int:
+    """A file descriptor on which a byte arrives for each signal to stop.
+
+    Waiting in Python for what a Python handler does can wait for ever: a signal between the interpreter's last look
+    and the system call, or one taken by a thread of granian's, interrupts nothing. The byte is written at once.
+    """
+    arrived, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: arrived.put(number))
+        signal.signal(number, lambda *_: None)
     return arrived
 
 

@@ -12,11 +12,11 @@ from api.resources.selection import chosen
 from api.schemas.image import content_of
 from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
 from api.schemas.meta import problems_of, stream_meta
-from imagestream_es.application.queries import StreamView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import KIND, RESOURCE
 from imagestream_es.domain.references import stream_name_problem
+from imagestream_es.projections.past import StreamView
 
 SCHEMA = ImageStreamSchema()
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"

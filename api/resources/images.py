@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from api.call import Answer, Call, expected
@@ -95,23 +96,23 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     call.check_meta(sent.meta)
     if sent.meta.resource_version:
         raise Refusal(400, "resourceVersion should not be set on objects to be created")
-    problems = name_problems(sent.meta.name, "metadata.name") + content_problems(sent.meta, sent.content)
+    name, prefix = sent.meta.name, sent.meta.generate_name
+    if prefix and not name:
+        name = call.services.commands.generated(prefix)
+    problems = name_problems(name, "metadata.name") + content_problems(sent.meta, sent.content)
     if problems:
         raise Invalid(KIND, sent.meta.name, problems)
     completed = complete_image(
-        {**sent.content, "metadata": {"name": sent.meta.name, **kept_meta(sent.meta)}},
+        {**sent.content, "metadata": {"name": name, **kept_meta(sent.meta)}},
         now=print_time(call.caller.by.seconds),
     )
-    image = call.services.commands.create_image(
-        call.caller, sent.meta.name, _stored(completed, sent.meta), dry=call.dry
-    )
+    image = call.services.commands.create_image(call.caller, name, _stored(completed, sent.meta), dry=call.dry)
     return Answer(shown(call, image), 201)
 
 
 def _stored(completed: dict[str, Any], meta: Meta) -> Mapping[str, Raw]:
     annotations = completed["metadata"].get("annotations") or {}
-    kept = Meta(labels=meta.labels, annotations=annotations, finalizers=meta.finalizers, owners=meta.owners)
-    return document_of(kept, completed)
+    return document_of(msgspec.structs.replace(meta, annotations=annotations), completed)
 
 
 def update(call: Call, body: dict[str, Any]) -> Answer:

@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from api.schemas.fields import Flag, Many, One, Text, TextMap, Time, Whole, print_time
 from api.schemas.meta import NO_META, Meta, ObjectMetaSchema, Wire, stream_meta
-from imagestream_es.application.queries import StreamView
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.domain.tags import (
     LEGACY,
@@ -20,6 +19,7 @@ from imagestream_es.domain.tags import (
     TagEventCondition,
     TagReference,
 )
+from imagestream_es.projections.past import StreamView
 
 History = tuple[tuple[TagEvent, ...], tuple[TagEventCondition, ...]]
 

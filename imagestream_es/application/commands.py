@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from msgspec import Raw
 
-from imagestream_es.application.queries import StreamView, TagView, view_stream, view_tag
+from imagestream_es.application.queries import TagView, view_tag
 from imagestream_es.application.writer import Decision, Work, Writer
 from imagestream_es.domain import image as images
 from imagestream_es.domain import image_stream as streams
@@ -31,6 +31,7 @@ from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream, repository
 from imagestream_es.domain.tags import TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence.store import Rows
+from imagestream_es.projections.past import StreamView, view_at
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -117,7 +118,7 @@ class Commands:
             stream.create(caller.by, uid, desired, work)
             return stream
 
-        return self._run(caller, decide, _copied, view_stream, dry=dry)
+        return self._run(caller, decide, _copied, view_at, dry=dry)
 
     def generated(self, prefix: str) -> str:
         """A name made from a prefix; it may be taken."""
@@ -148,7 +149,7 @@ class Commands:
             stream.update(caller.by, desired, work)
             return stream
 
-        return self._run(caller, decide, _copied, view_stream, dry=dry)
+        return self._run(caller, decide, _copied, view_at, dry=dry)
 
     def replace_status(
         self,
@@ -168,7 +169,7 @@ class Commands:
             stream.replace_status(caller.by, tags, lambda tag: work.history(stream, tag))
             return stream
 
-        return self._run(caller, decide, _copied, view_stream, dry=dry)
+        return self._run(caller, decide, _copied, view_at, dry=dry)
 
     def delete_image_stream(
         self, caller: Caller, namespace: str, name: str, expected: Expected, *, dry: bool = False
@@ -186,7 +187,7 @@ class Commands:
             caller,
             decide,
             lambda pair: pair[1].copy() if pair[1].exists else pair[0],
-            view_stream,
+            view_at,
             dry=dry,
         )
 

@@ -1,9 +1,10 @@
-"""Questions: each answers from the views, in one snapshot."""
+"""Questions: each answers from the views, in one snapshot, about now or about a position in the past."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
@@ -11,22 +12,14 @@ from imagestream_es.domain.references import image_matches
 from imagestream_es.domain.tags import TagEvent
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.store import Rows, Store
+from imagestream_es.projections.past import NO_HISTORY, StreamView, image_at, stream_at, view_at
 
-NO_HISTORY: Mapping[str, Sequence[TagEvent]] = {}
-
-
-@dataclass(frozen=True)
-class StreamView:
-    """A stream and the histories of its tags, newest entry first."""
-
-    stream: ImageStream
-    items: Mapping[str, Sequence[TagEvent]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TagView:
-    """One tag of a stream: the stream, the tag's name, its shown history (the newest alone where that will do)
-    and the image of the newest entry, None if that is not there."""
+    """One tag of a stream: its shown history, newest first, and the image of the newest entry, None if gone."""
 
     stream: ImageStream
     tag: str
@@ -35,29 +28,22 @@ class TagView:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Found objects and the position at which they were read."""
+class Listed(Generic[T]):
+    """Found objects, in order, and the position at which they were read."""
 
-    found: Sequence[StreamView]
+    found: Sequence[T]
     position: int
 
 
-def view_stream(rows: Rows, stream: ImageStream) -> StreamView:
-    """A stream with its histories, as they were at the stream's own position."""
-    bases = {stream.number: stream.repository}
-    histories = read_model.shown_histories(rows, bases, stream.position)
-    return StreamView(stream, histories.get(stream.number, NO_HISTORY))
-
-
 def view_tag(rows: Rows, stream: ImageStream, tag: str) -> TagView:
-    """A tag with its history and image, as they were at the stream's own position."""
-    items = view_stream(rows, stream).items.get(tag, ())
+    """A tag with its history as it was at the stream's own position, and its image as it is now."""
+    items = view_at(rows, stream).items.get(tag, ())
     image = read_model.load_image(rows, items[0].image) if items and items[0].image else None
     return TagView(stream, tag, items, image if image is not None and image.exists else None)
 
 
 class Queries:
-    """What can be asked about the present."""
+    """What can be asked. `at` is a position in the past; None is now."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -67,30 +53,31 @@ class Queries:
         with self._store.reading() as rows:
             return rows.head()
 
-    def image_stream(self, namespace: str, name: str) -> StreamView | None:
+    def image_stream(self, namespace: str, name: str, at: int | None = None) -> StreamView | None:
         """The stream of that name with its histories."""
         with self._store.reading() as rows:
-            stream = _present(rows, namespace, name)
-            return None if stream is None else view_stream(rows, stream)
+            stream = _stream(rows, namespace, name, at)
+            return None if stream is None else view_at(rows, stream)
 
-    def image_streams(self, namespace: str | None) -> Listed:
-        """The streams of a namespace, or of all, with their histories."""
+    def image_streams(self, namespace: str | None, at: int | None = None) -> Listed[StreamView]:
+        """The streams of a namespace, or of all, with their histories, by namespace and name."""
         with self._store.reading() as rows:
-            streams = read_model.streams(rows, namespace)
-            histories = read_model.shown_histories(rows, {stream.number: stream.repository for stream in streams})
+            streams = _streams(rows, namespace, at)
+            bases = {stream.number: stream.repository for stream in streams}
+            histories = read_model.shown_histories(rows, bases, read_model.NOW if at is None else at)
             views = [StreamView(stream, histories.get(stream.number, NO_HISTORY)) for stream in streams]
-            return Listed(views, rows.head())
+            return Listed(views, rows.head() if at is None else at)
 
     def tag(self, namespace: str, name: str, tag: str) -> TagView | None:
         """A tag of a stream; None without that stream. The tag itself need not be there."""
         with self._store.reading() as rows:
-            stream = _present(rows, namespace, name)
+            stream = _stream(rows, namespace, name, None)
             return None if stream is None else view_tag(rows, stream, tag)
 
-    def streams_with_heads(self, namespace: str | None) -> list[ImageStream]:
+    def streams_with_heads(self, namespace: str | None, at: int | None = None) -> Listed[ImageStream]:
         """The streams of a namespace, or of all, with the newest entries of their tags only."""
         with self._store.reading() as rows:
-            return read_model.streams(rows, namespace)
+            return Listed(_streams(rows, namespace, at), rows.head() if at is None else at)
 
     def stream_image(self, namespace: str, name: str, wanted: str) -> tuple[ImageStream, Image | None] | None:
         """The image of a stream's histories, or part of a manifest list there, that `wanted` names.
@@ -98,7 +85,7 @@ class Queries:
         None without that stream; no image if the stream shows none, or none that still exists.
         """
         with self._store.reading() as rows:
-            stream = _present(rows, namespace, name)
+            stream = _stream(rows, namespace, name, None)
             if stream is None:
                 return None
             names = list(read_model.find_images(rows, stream, wanted)) or _parts(rows, stream, wanted)
@@ -108,10 +95,10 @@ class Queries:
     def stream_images(self, namespace: str, name: str) -> tuple[ImageStream, dict[str, Image | None]] | None:
         """Every image that a stream's histories name, and every part of those that are lists."""
         with self._store.reading() as rows:
-            stream = _present(rows, namespace, name)
+            stream = _stream(rows, namespace, name, None)
             if stream is None:
                 return None
-            names = _image_names(rows, stream)
+            names = list(read_model.find_images(rows, stream, ""))
             found = read_model.images_named(rows, names)
             parts = [part for image in found.values() for part in image.parts if part not in found]
             return stream, {
@@ -119,28 +106,48 @@ class Queries:
                 **read_model.images_named(rows, parts),
             }
 
-    def image(self, name: str) -> Image | None:
+    def image(self, name: str, at: int | None = None) -> Image | None:
         """The image of that name."""
         with self._store.reading() as rows:
-            image = read_model.load_image(rows, name)
+            image = read_model.load_image(rows, name) if at is None else image_at(rows, name, at)
             return image if image is not None and image.exists else None
 
-    def images(self) -> tuple[list[Image], int]:
-        """Every image, and the position at which they were read."""
+    def images(self, at: int | None = None) -> Listed[Image]:
+        """Every image, by name."""
         with self._store.reading() as rows:
-            return list(read_model.images(rows)), rows.head()
+            if at is None:
+                return Listed(list(read_model.images(rows)), rows.head())
+            found = (image_at(rows, name, at) for name, _ in read_model.image_names(rows))
+            return Listed([image for image in found if image is not None and image.exists], at)
+
+    def reading(self, answer: Callable[[Rows], T]) -> T:
+        """What `answer` makes of one snapshot."""
+        with self._store.reading() as rows:
+            return answer(rows)
 
 
-def _present(rows: Rows, namespace: str, name: str) -> ImageStream | None:
+def _stream(rows: Rows, namespace: str, name: str, at: int | None) -> ImageStream | None:
     stream = read_model.load_stream(rows, namespace, name)
+    if stream is not None and at is not None and stream.position > at:
+        stream = stream_at(rows, namespace, name, at)
     return stream if stream is not None and stream.exists else None
 
 
-def _image_names(rows: Rows, stream: ImageStream) -> list[str]:
-    return list(read_model.find_images(rows, stream, ""))
+def _streams(rows: Rows, namespace: str | None, at: int | None) -> list[ImageStream]:
+    streams = read_model.streams(rows, namespace)
+    if at is None:
+        return streams
+    now = {(stream.namespace, stream.name): stream for stream in streams}
+    found = []
+    for space, name, position in read_model.stream_names(rows, namespace, at):
+        # What did not change since then is as it is now.
+        stream = now.get((space, name)) if position <= at else stream_at(rows, space, name, at)
+        if stream is not None and stream.exists:
+            found.append(stream)
+    return found
 
 
 def _parts(rows: Rows, stream: ImageStream, wanted: str) -> list[str]:
-    found = read_model.images_named(rows, _image_names(rows, stream))
+    found = read_model.images_named(rows, list(read_model.find_images(rows, stream, "")))
     parts = (part for image in found.values() for part in image.parts)
     return sorted(part for part in parts if image_matches(part, wanted))

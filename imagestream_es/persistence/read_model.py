@@ -8,6 +8,8 @@ All of it can be thrown away and folded again from the log.
   history that OpenShift shows from `position` on and until `hidden`; rows that never were an entry (a spec
   that changed, a tag that was deleted) are hidden from the start. `slot` orders entries that came with one
   event. `reference` is null where it is the stream's default pull spec.
+- `snapshots`: a stream with its tags as it was at some of its events, so that looking into the past folds
+  few of them.
 - `images`: one row for each image that ever was.
 - `projection`: the position up to which the views are folded, and the version of their shape.
 """
@@ -39,6 +41,8 @@ TABLES = (
     " created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
     " PRIMARY KEY (stream, tag, position, slot)) {clustered}",
     "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream)",
+    "CREATE TABLE IF NOT EXISTS snapshots (stream BIGINT NOT NULL, position BIGINT NOT NULL, version BIGINT NOT NULL,"
+    " present SMALLINT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (stream, position)) {clustered}",
     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, version BIGINT NOT NULL,"
     " position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB NOT NULL) {clustered}",
     "CREATE TABLE IF NOT EXISTS projection (name TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered}",
@@ -48,6 +52,7 @@ KEYS = {
     "streams": ("id",),
     "tags": ("stream", "tag"),
     "tag_changes": ("stream", "tag", "position", "slot"),
+    "snapshots": ("stream", "position"),
     "images": ("name",),
 }
 """The views and the columns that order their rows."""
@@ -56,6 +61,7 @@ COLUMNS = {
     "streams": ("namespace", "name", "version", "position", "present", "document"),
     "tags": ("document",),
     "tag_changes": ("kind", "image", "reference", "created", "generation", "folded", "hidden"),
+    "snapshots": ("version", "present", "document"),
     "images": ("version", "position", "present", "document"),
 }
 """What the rows of the views hold beside their keys."""
@@ -78,6 +84,13 @@ class _StreamDocument(Struct, omit_defaults=True):
     source_repository: str = ""
 
 
+class _Snapshot(Struct, omit_defaults=True):
+    """What a `snapshots` row holds beside its keys."""
+
+    stream: _StreamDocument
+    tags: dict[str, Tag]
+
+
 class _ImageDocument(Struct, omit_defaults=True):
     """What an `images` row holds of the image beside its keys."""
 
@@ -91,6 +104,7 @@ _STREAM_FIELDS = _StreamDocument.__struct_fields__
 _encode = msgspec.json.Encoder().encode
 _decode_stream = msgspec.json.Decoder(_StreamDocument).decode
 _decode_tag = msgspec.json.Decoder(Tag).decode
+_decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
 _decode_image = msgspec.json.Decoder(_ImageDocument).decode
 
 
@@ -99,7 +113,7 @@ _decode_image = msgspec.json.Decoder(_ImageDocument).decode
 
 def folded_until(rows: Rows) -> int:
     """Position up to which the views are folded; -1 if they are of another shape, or none."""
-    found: dict[str, int] = {name: value for name, value in rows.all("SELECT name, value FROM projection")}
+    found: dict[str, int] = dict(rows.all("SELECT name, value FROM projection"))
     return found.get("position", 0) if found.get("shape") == SHAPE else -1
 
 
@@ -149,10 +163,17 @@ def _stream(row: Row) -> ImageStream:
     stream = ImageStream(namespace, name)
     stream.number = number
     stream.version, stream.position, stream.exists = version, position, bool(present)
-    parts = _decode_stream(document)
-    for field in _STREAM_FIELDS:
-        setattr(stream, field, getattr(parts, field))
+    _read_document(stream, _decode_stream(document))
     return stream
+
+
+def _read_document(stream: ImageStream, document: _StreamDocument) -> None:
+    for field in _STREAM_FIELDS:
+        setattr(stream, field, getattr(document, field))
+
+
+def _document(stream: ImageStream) -> _StreamDocument:
+    return _StreamDocument(*(getattr(stream, field) for field in _STREAM_FIELDS))
 
 
 def save_streams(rows: Rows, found: Iterable[ImageStream]) -> None:
@@ -169,7 +190,7 @@ def save_streams(rows: Rows, found: Iterable[ImageStream]) -> None:
                 stream.version,
                 stream.position,
                 int(stream.exists),
-                _encode(_StreamDocument(*(getattr(stream, field) for field in _STREAM_FIELDS))),
+                _encode(_document(stream)),
             )
             for stream in found
         ],
@@ -192,6 +213,62 @@ def save_tags(rows: Rows, found: Iterable[tuple[int, str, Tag | None]]) -> None:
         )
     if gone:
         rows.many("DELETE FROM tags WHERE stream = ? AND tag = ?", gone)
+
+
+# --- the past of streams
+
+
+def snapshot_due(stream: ImageStream) -> bool:
+    """Whether the stream should be kept as it is at its present version.
+
+    The more tags there are, the rarer: so snapshots cost a bounded number of bytes an event.
+    """
+    interval = 128
+    while interval < 4 * len(stream.tags):
+        interval *= 2
+    return stream.version % interval == 0
+
+
+def snapshot_row(stream: ImageStream) -> Row:
+    """A `snapshots` row of a stream as it is now."""
+    document = _encode(_Snapshot(_document(stream), stream.tags))
+    return (stream.number, stream.position, stream.version, int(stream.exists), document)
+
+
+def insert_snapshots(rows: Rows, snapshots: Sequence[Row]) -> None:
+    """Write `snapshot_row`s."""
+    rows.many("INSERT INTO snapshots (stream, position, version, present, document) VALUES (?,?,?,?,?)", snapshots)
+
+
+def load_snapshot(rows: Rows, namespace: str, name: str, until: int) -> ImageStream | None:
+    """The stream as it was at its last snapshot up to position `until`; new if there is none before that.
+
+    None if there never was such a stream, or not yet at that position.
+    """
+    found = rows.one("SELECT id FROM streams WHERE namespace = ? AND name = ? AND id <= ?", namespace, name, until)
+    if found is None:
+        return None
+    stream = ImageStream(namespace, name)
+    stream.number = found[0]
+    row = rows.one(
+        "SELECT position, version, present, document FROM snapshots WHERE stream = ? AND position <= ?"
+        " ORDER BY position DESC LIMIT 1",
+        stream.number,
+        until,
+    )
+    if row is not None:
+        stream.position, stream.version, stream.exists = row[0], row[1], bool(row[2])
+        snapshot = _decode_snapshot(row[3])
+        _read_document(stream, snapshot.stream)
+        stream.tags = snapshot.tags
+    return stream
+
+
+def stream_names(rows: Rows, namespace: str | None, until: int) -> list[tuple[str, str, int]]:
+    """Namespace, name and newest position of every stream, there or not any more, that began up to `until`."""
+    where, values = ("", ()) if namespace is None else (" AND namespace = ?", (namespace,))
+    query = f"SELECT namespace, name, position FROM streams WHERE id <= ?{where} ORDER BY namespace, name"
+    return [(space, name, position) for space, name, position in rows.all(query, until, *values)]
 
 
 # --- histories
@@ -391,6 +468,11 @@ def images_named(rows: Rows, names: Sequence[str]) -> dict[str, Image]:
         for row in rows.each(f"{_IMAGE} WHERE present = 1 AND name IN ({_marks(some)})", *some):
             found[row[0]] = _image(row)
     return found
+
+
+def image_names(rows: Rows) -> list[tuple[str, int]]:
+    """Name and newest position of every image, there or not any more, in the order of names."""
+    return [(name, position) for name, position in rows.all("SELECT name, position FROM images ORDER BY name")]
 
 
 def image_exists(rows: Rows, name: str) -> bool:

@@ -68,10 +68,10 @@ class Rows(ABC):
         for position, *event in self.each(f"{self._select} WHERE {condition}", after, until):
             yield position, StoredEvent(*event)
 
-    def history(self, originator: str, until: int) -> Iterator[tuple[int, StoredEvent]]:
-        """The events of one aggregate up to position `until`, in order, each with its position."""
-        condition = f"originator_id = ? AND {self.POSITION} <= ? ORDER BY originator_version"
-        for position, *event in self.each(f"{self._select} WHERE {condition}", originator, until):
+    def history(self, originator: str, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
+        """The events of one aggregate behind version `after` up to position `until`, each with its position."""
+        condition = f"originator_id = ? AND originator_version > ? AND {self.POSITION} <= ? ORDER BY originator_version"
+        for position, *event in self.each(f"{self._select} WHERE {condition}", originator, after, until):
             yield position, StoredEvent(*event)
 
     @property

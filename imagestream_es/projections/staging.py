@@ -29,12 +29,16 @@ class Staging:
     def __init__(self) -> None:
         self._streams: dict[int, ImageStream] = {}
         self._tags: dict[tuple[int, str], ImageStream] = {}
+        self._snapshots: list[Row] = []
         self._images: dict[str, Image] = {}
         self._steps: list[Row | Callable[[Rows], None]] = []
 
     def stream(self, stream: ImageStream, changes: Sequence[TagChange]) -> None:
         """Stage a stream as it is after the event at its position, and what that did to its tags."""
         number, position, base = stream.number, stream.position, stream.repository
+        if read_model.snapshot_due(stream):
+            # Made at once: the stream goes on changing before the rows are written.
+            self._snapshots.append(read_model.snapshot_row(stream))
         self._streams[number] = stream
         row = partial(read_model.change_row, number, position=position, base=base)
         for slot, change in enumerate(changes):
@@ -71,6 +75,8 @@ class Staging:
             read_model.save_tags(
                 rows, [(number, tag, stream.tags.get(tag)) for (number, tag), stream in self._tags.items()]
             )
+        if self._snapshots:
+            read_model.insert_snapshots(rows, self._snapshots)
         if self._images:
             read_model.save_images(rows, self._images.values())
         waiting: list[Row] = []
@@ -84,4 +90,4 @@ class Staging:
             step(rows)
         if waiting:
             read_model.insert_changes(rows, waiting)
-        self._streams, self._tags, self._images, self._steps = {}, {}, {}, []
+        self._streams, self._tags, self._snapshots, self._images, self._steps = {}, {}, [], {}, []

@@ -745,7 +745,7 @@ def test_applying_twice_is_applying_once(live: Object, config: Object, manager: 
 
 def containers(thing: Object) -> set[Path]:
     """The maps and lists of one of the streams above, and the items in its lists."""
-    found = {("f:metadata", f"f:{name}") for name in ("labels", "finalizers") if name in thing["metadata"]}
+    found: set[Path] = {("f:metadata", f"f:{name}") for name in ("labels", "finalizers") if name in thing["metadata"]}
     found |= {("f:spec", f"f:{name}") for name in thing.get("spec", {})}
     for tag in thing.get("spec", {}).get("tags", []):
         at = ("f:spec", "f:tags", f'k:{{"name":"{tag["name"]}"}}')

@@ -1,0 +1,162 @@
+"""Streams and images as they were: the same fold, stopped earlier.
+
+A stream's state comes from its last snapshot before the moment and the few events since; its histories are
+rows that say from when until when they were shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
+from imagestream_es.domain.image import Image
+from imagestream_es.domain.image_stream import (
+    DROPPED,
+    FOLLOWED,
+    IMPORTED,
+    PUT,
+    REPLACED,
+    ImageStream,
+    TagChange,
+    stream_id,
+)
+from imagestream_es.domain.tags import TagEvent
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.persistence.store import Rows
+
+Histories = Mapping[str, Sequence[TagEvent]]
+
+NO_HISTORY: Histories = {}
+
+_mapper = EventMapper()
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """A stream and the histories of its tags, newest entry first."""
+
+    stream: ImageStream
+    items: Histories
+
+
+def stream_at(rows: Rows, namespace: str, name: str, until: int) -> ImageStream | None:
+    """The stream as it was at position `until`, deleted or not; None if it had not begun."""
+    stream = read_model.load_snapshot(rows, namespace, name, until)
+    if stream is None:
+        return None
+    for position, stored in rows.history(stream.id, stream.version, until):
+        event = _mapper.decode(stored.topic, stored.state)
+        assert isinstance(event, StreamEvent)
+        stream.apply(event)
+        stream.position = position
+    return stream
+
+
+def view_at(rows: Rows, stream: ImageStream) -> StreamView:
+    """A stream with its histories, as they were at the stream's own position."""
+    if not stream.exists:
+        return StreamView(stream, NO_HISTORY)
+    histories = read_model.shown_histories(rows, {stream.number: stream.repository}, stream.position)
+    return StreamView(stream, histories.get(stream.number, NO_HISTORY))
+
+
+def image_at(rows: Rows, name: str, until: int) -> Image | None:
+    """The image as it was at position `until`, deleted or not; None if it was not known yet."""
+    image = Image(name)
+    for position, stored in rows.history(name, 0, until):
+        event = _mapper.decode(stored.topic, stored.state)
+        assert isinstance(event, ImageEvent)
+        image.apply(event)
+        image.position = position
+    return image if image.version else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One event, and its stream or image before and after it; None where that was not there."""
+
+    position: int
+    before: StreamView | Image | None
+    after: StreamView | Image | None
+
+
+class Replay:
+    """Goes through the log and tells each change of a stream or image with the object before and after.
+
+    Keeps the objects that it met, up to `capacity` of them, so that a change costs one fold. It must be shown
+    every event of an object that it keeps; `forget` drops one whose events were passed over.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._views: dict[str, StreamView | Image] = {}
+
+    def change(self, rows: Rows, position: int, originator: str, event: DomainEvent) -> Change | None:
+        """The change that the event at `position` made; None for one of the log itself."""
+        before = self._views.pop(originator, None)
+        after: StreamView | Image
+        if isinstance(event, StreamEvent):
+            if not isinstance(before, StreamView):
+                before = _load_stream(rows, originator, position - 1)
+            after = _evolve(before, event, position)
+        elif isinstance(event, ImageEvent):
+            if not isinstance(before, Image):
+                before = image_at(rows, originator, position - 1) or Image(originator)
+            after = before.copy()
+            after.apply(event)
+            after.position = position
+        else:
+            return None
+        self._views[originator] = after
+        while len(self._views) > self._capacity:
+            del self._views[next(iter(self._views))]
+        return Change(position, _there(before), _there(after))
+
+    def forget(self, originator: str) -> None:
+        """Drop what is kept of an object."""
+        self._views.pop(originator, None)
+
+    def changes(self, rows: Rows, after: int, until: int) -> Iterator[Change]:
+        """Every change behind position `after` up to `until`."""
+        for position, stored in rows.log(after, until):
+            event = _mapper.decode(stored.topic, stored.state)
+            change = self.change(rows, position, str(stored.originator_id), event)
+            if change is not None:
+                yield change
+
+
+def _there(view: StreamView | Image) -> StreamView | Image | None:
+    exists = view.stream.exists if isinstance(view, StreamView) else view.exists
+    return view if exists else None
+
+
+def _load_stream(rows: Rows, originator: str, until: int) -> StreamView:
+    namespace, _, name = originator.partition("/")
+    assert stream_id(namespace, name) == originator
+    stream = stream_at(rows, namespace, name, until)
+    return StreamView(ImageStream(namespace, name), NO_HISTORY) if stream is None else view_at(rows, stream)
+
+
+def _evolve(view: StreamView, event: StreamEvent, position: int) -> StreamView:
+    stream = view.stream.copy()
+    changes = stream.apply(event)
+    stream.position = position
+    stream.number = stream.number or position
+    return StreamView(stream, evolve_histories(view.items, changes))
+
+
+def evolve_histories(items: Histories, changes: Sequence[TagChange]) -> Histories:
+    """The histories after an event did `changes` to the tags; those before stay as they are."""
+    result = dict(items)
+    for change in changes:
+        tag, head = change.tag, change.head
+        if change.kind in (PUT, FOLLOWED, IMPORTED):
+            assert head is not None
+            result[tag] = (head, *result.get(tag, ())[1 if change.folded else 0 :])
+        elif change.kind == REPLACED and change.items:
+            result[tag] = change.items
+        elif change.kind in (DROPPED, REPLACED):
+            result.pop(tag, None)
+    return result
