@@ -6,32 +6,17 @@ from typing import Any
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
 
 from api import discovery
-from api.call import GROUP, GROUP_DOOR, LEGACY_DOOR, Door
+from api.call import Door
 from api.dispatch import respond, serve
 from api.errors import status
-from api.resources.image_stream_images import IMAGE_STREAM_IMAGES
-from api.resources.image_stream_mappings import IMAGE_STREAM_MAPPINGS
-from api.resources.image_stream_tags import IMAGE_STREAM_TAGS
-from api.resources.image_streams import IMAGE_STREAMS
-from api.resources.image_tags import IMAGE_TAGS
-from api.resources.images import IMAGE_SIGNATURES, IMAGES
+from api.groups import GROUPS
+from api.resource import Resource
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.settings import Settings
 
 __all__ = ["create_app"]
-
-RESOURCES = [
-    IMAGES,
-    IMAGE_SIGNATURES,
-    IMAGE_STREAM_IMAGES,
-    IMAGE_STREAM_MAPPINGS,
-    IMAGE_STREAMS,
-    IMAGE_STREAM_TAGS,
-    IMAGE_TAGS,
-]
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -46,42 +31,34 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.extensions["imagestream"] = services
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.url_map.converters["resource"] = _one_of(resource.name for resource in RESOURCES)
-    by_name = {resource.name: resource for resource in RESOURCES}
-
-    def add(rule: str, door: Door) -> None:
-        def view(resource: str, namespace: str = "", name: str = "", sub: str = "") -> Response:
-            return serve(request, services, door, by_name[resource], namespace, name, sub)
-
-        app.add_url_rule(rule, f"{door.prefix} {rule}", view, methods=METHODS, provide_automatic_options=False)
-
-    for door in (GROUP_DOOR, LEGACY_DOOR):
-        for scope in ("", "/namespaces/<namespace>"):
-            for tail in ("", "/<name>", "/<name>/<sub>"):
-                add(f"{door.prefix}{scope}/<resource:resource>{tail}", door)
+    for door, resources in GROUPS.items():
+        for resource in resources:
+            _add_resource(app, services, door, resource)
     _add_discovery(app)
     _add_health(app, services)
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
-def _one_of(names: Any) -> type[BaseConverter]:
-    class _Name(BaseConverter):
-        regex = "|".join(names)
+def _add_resource(app: Flask, services: Services, door: Door, resource: Resource) -> None:
+    def view(namespace: str = "", name: str = "", sub: str = "") -> Response:
+        return serve(request, services, door, resource, namespace, name, sub)
 
-    return _Name
+    scopes = ("", "/namespaces/<namespace>") if resource.namespaced else ("",)
+    for scope in scopes:
+        for tail in ("", "/<name>", "/<name>/<sub>"):
+            rule = f"{door.prefix}{scope}/{resource.name}{tail}"
+            app.add_url_rule(rule, rule, view, methods=METHODS, provide_automatic_options=False)
 
 
 def _add_discovery(app: Flask) -> None:
     documents = {
         "/api": discovery.versions(),
-        "/api/v1": discovery.empty_list("v1"),
-        "/apis": discovery.groups(),
-        f"/apis/{GROUP}": discovery.group(),
-        GROUP_DOOR.prefix: discovery.resource_list(RESOURCES, GROUP_DOOR),
+        "/apis": discovery.groups(GROUPS),
         "/oapi": discovery.versions(),
-        LEGACY_DOOR.prefix: discovery.resource_list(RESOURCES, LEGACY_DOOR),
         "/version": discovery.VERSION,
+        **{f"/apis/{door.group}": discovery.group(door) for door in GROUPS if door.group},
+        **{door.prefix: discovery.resource_list(door, resources) for door, resources in GROUPS.items()},
     }
     paths = sorted([*documents, "/healthz", "/livez", "/readyz"])
 
@@ -123,4 +100,4 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _in_group(request: Request) -> bool:
-    return request.path.startswith((GROUP_DOOR.prefix, LEGACY_DOOR.prefix))
+    return request.path.startswith(tuple(door.prefix for door in GROUPS))

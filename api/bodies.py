@@ -8,12 +8,14 @@ import orjson
 import yaml
 
 from api.errors import Refusal
+from api.protobuf import decode_review
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_DEPTH = 64
 
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 def decode(data: bytes, media_type: str) -> Any:
@@ -22,6 +24,11 @@ def decode(data: bytes, media_type: str) -> Any:
         return decode_json(data)
     if media_type == YAML:
         return decode_yaml(data)
+    if media_type == PROTOBUF:
+        try:
+            return decode_review(data)
+        except ValueError as error:
+            raise Refusal(400, f"the protobuf body cannot be read: {error}") from None
     raise Refusal(
         415, f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,28 +17,38 @@ from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 
+logger = logging.getLogger(__name__)
+
 GROUP = "image.openshift.io"
 
 
 @dataclass(frozen=True)
 class Door:
-    """One of the two spellings of the API: the group of today, and the legacy one without a group."""
+    """A group and version of the API: its path, and what objects and errors behind it say of it."""
 
     prefix: str
     group: str
     api_version: str
-    metadata_version: str
+    metadata_version: str = ""
     """apiVersion of the metadata inside images"""
-    legacy: bool
+    legacy: bool = False
+    """Whether this is the image API as it was before it had a group"""
 
     def qualified(self, resource: str) -> str:
         """The resource's name with the group that errors give."""
         return qualified(resource, self.group)
 
 
-GROUP_DOOR = Door(f"/apis/{GROUP}/v1", GROUP, f"{GROUP}/v1", f"{GROUP}/1.0", legacy=False)
+GROUP_DOOR = Door(f"/apis/{GROUP}/v1", GROUP, f"{GROUP}/v1", f"{GROUP}/1.0")
 LEGACY_DOOR = Door("/oapi/v1", "", "v1", "1.0", legacy=True)
-API_VERSIONS = (GROUP_DOOR.api_version, LEGACY_DOOR.api_version, "")
+
+
+class InvalidOptions(Exception):
+    """A parameter of a list or watch that breaks the rules."""
+
+    def __init__(self, kind: Problem, field: str, detail: str, value: object = None) -> None:
+        super().__init__(detail)
+        self.problem = FieldProblem(kind, field, detail, value)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Call:
     namespace: str
     name: str
     args: Mapping[str, str]
+    user: str
     caller: Caller
     media_type: str
     data: bytes
@@ -77,13 +89,30 @@ class Call:
             raise Invalid(self.kind or "Options", "", [problem])
         return value == "All"
 
+    @cached_property
+    def at(self) -> int | None:
+        """The position at which one object is read; None is now. `resourceVersionMatch=Exact` asks for the past.
+
+        Raises Refusal (400).
+        """
+        exact = self.args.get("resourceVersionMatch", "") == "Exact"
+        return position(self.args.get("resourceVersion", "")) if exact else None
+
+    def log(self, error: Exception, resource: str) -> None:
+        """Note a failure that is no refusal."""
+        where = f"{self.namespace}/{self.name}"
+        logger.error("a request for %s %s failed", resource, where, exc_info=error)
+
     def body(self) -> dict[str, Any]:
         """The body as an object of the kind that the path asks for. Raises Refusal."""
         value = bodies.decode(self.data, self.media_type)
         if not isinstance(value, dict):
             raise Refusal(400, f"the body must be a {self.kind}, not a JSON {type(value).__name__}")
         kind, version = value.get("kind") or self.kind, value.get("apiVersion") or ""
-        if kind != self.kind or version not in API_VERSIONS:
+        versions = {"", self.door.api_version}
+        if self.door in (GROUP_DOOR, LEGACY_DOOR):
+            versions |= {GROUP_DOOR.api_version, LEGACY_DOOR.api_version}
+        if kind != self.kind or version not in versions:
             raise Refusal(
                 400,
                 f"{self.kind} in version {self.door.api_version!r} cannot be handled: "

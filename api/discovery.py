@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from api.call import GROUP, GROUP_DOOR, Door
+from api.call import Door
 from api.resource import Resource
 
 VERSION = {
@@ -26,10 +26,8 @@ def _singular(resource: Resource) -> str:
     return resource.name.removesuffix("s")
 
 
-def _entries(resources: list[Resource], door: Door) -> Iterator[dict[str, Any]]:
+def _entries(door: Door, resources: Sequence[Resource]) -> Iterator[dict[str, Any]]:
     for resource in resources:
-        if door.legacy and not resource.legacy:
-            continue
         entry: dict[str, Any] = {
             "name": resource.name,
             "singularName": _singular(resource),
@@ -54,36 +52,31 @@ def _entries(resources: list[Resource], door: Door) -> Iterator[dict[str, Any]]:
             }
 
 
-def resource_list(resources: list[Resource], door: Door) -> dict[str, Any]:
+def resource_list(door: Door, resources: Sequence[Resource]) -> dict[str, Any]:
     """The resources behind one door (APIResourceList)."""
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": door.api_version,
-        "resources": list(_entries(resources, door)),
+        "resources": list(_entries(door, resources)),
     }
 
 
-def group() -> dict[str, Any]:
-    """The group (APIGroup)."""
-    return {"kind": "APIGroup", "apiVersion": "v1"} | _group()
+def group(door: Door) -> dict[str, Any]:
+    """One group (APIGroup)."""
+    return {"kind": "APIGroup", "apiVersion": "v1"} | _group(door)
 
 
-def _group() -> dict[str, Any]:
-    version = {"groupVersion": GROUP_DOOR.api_version, "version": "v1"}
-    return {"name": GROUP, "versions": [version], "preferredVersion": version}
+def _group(door: Door) -> dict[str, Any]:
+    version = {"groupVersion": door.api_version, "version": "v1"}
+    return {"name": door.group, "versions": [version], "preferredVersion": version}
 
 
-def groups() -> dict[str, Any]:
+def groups(doors: Iterable[Door]) -> dict[str, Any]:
     """All groups (APIGroupList)."""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group()]}
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(door) for door in doors if door.group]}
 
 
 def versions() -> dict[str, Any]:
     """The versions of an API without a group (APIVersions)."""
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
-
-
-def empty_list(group_version: str) -> dict[str, Any]:
-    """An API version that holds no resources."""
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": []}

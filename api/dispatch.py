@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -13,11 +14,13 @@ from flask import Request, Response
 
 from api import tables
 from api.bodies import MAX_BODY
-from api.call import Answer, Call, Door
+from api.call import Answer, Call, Door, InvalidOptions, position
 from api.errors import Refusal, invalid, qualified, status
+from api.listing import Selection, answer_page, await_position, page_of
 from api.negotiation import Form, negotiate
 from api.patch import IMAGE_LISTS, PatchError, apply_patch
 from api.resource import Resource
+from api.watch import Watch, options_of
 from imagestream_es.application.commands import Caller
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
@@ -25,7 +28,6 @@ from imagestream_es.domain.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
-    DomainError,
     Invalid,
     NotFound,
 )
@@ -60,13 +62,17 @@ def serve(
             namespace=namespace,
             name=name,
             args=request.args,
+            user=UNSECURED,
             caller=Caller(by=by),
             media_type=request.mimetype,
             data=read_body(request),
             kind=target.kind,
         )
-        answer = _handle(request, target, call, resource)
-        response = _render(answer, form, target, resource, call)
+        if _is_watch(request, target, call):
+            response = _watch(target, call, form)
+        else:
+            answer = _handle(request, target, call, resource)
+            response = _render(answer, form, target, resource, call)
     except Exception as error:
         response = failure(error, door, resource.name, call)
     response.headers["Audit-Id"] = audit_id
@@ -74,8 +80,6 @@ def serve(
 
 
 def _target(resource: Resource, sub: str, door: Door) -> Resource:
-    if door.legacy and not resource.legacy:
-        raise Refusal(404, "the server could not find the requested resource")
     if not sub:
         return resource
     found = resource.subresources.get(sub)
@@ -94,17 +98,30 @@ def read_body(request: Request) -> bytes:
     return data
 
 
+def _is_watch(request: Request, target: Resource, call: Call) -> bool:
+    wanted = call.args.get("watch", "") in ("true", "1")
+    if not wanted or request.method != "GET" or call.name or target.shown is None:
+        return False
+    check_namespace(call)
+    return True
+
+
+def check_namespace(call: Call) -> None:
+    """Raises Refusal for what cannot be the name of a namespace."""
+    problem = namespace_problem(call.namespace) if call.namespace else None
+    if problem:
+        raise Refusal(400, f'invalid namespace "{call.namespace[:80]}": {problem}')
+
+
 def _handle(request: Request, target: Resource, call: Call, resource: Resource) -> Answer:
-    if resource.namespaced and call.namespace:
-        problem = namespace_problem(call.namespace)
-        if problem:
-            raise Refusal(400, f'invalid namespace "{call.namespace[:80]}": {problem}')
+    check_namespace(call)
     method = "GET" if request.method == "HEAD" else request.method
     if call.name:
         if resource.namespaced and not call.namespace:
             raise Refusal(404, "the server could not find the requested resource")
         match method:
             case "GET" if target.get is not None:
+                await_version(call)
                 return target.get(call)
             case "PUT" if target.update is not None:
                 return target.update(call, call.body())
@@ -116,12 +133,12 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
         raise Refusal(405, "the server does not allow this method on the requested resource")
     else:
         match method:
-            case "GET" if target.list is not None:
-                return target.list(call)
+            case "GET" if target.find is not None:
+                return _list(target, call)
             case "POST" if target.create is not None:
                 return target.create(call, call.body())
-            case "DELETE" if target.delete_collection is not None:
-                return target.delete_collection(call)
+            case "DELETE" if "deletecollection" in target.verbs:
+                return _delete_collection(target, call)
     raise Refusal(
         405,
         "the server does not allow this method on the requested resource",
@@ -130,11 +147,60 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
 
 
 def _allowed(target: Resource, *, named: bool) -> list[str]:
-    if named:
-        offered = {"GET": target.get, "PUT": target.update, "PATCH": target.base, "DELETE": target.delete}
-    else:
-        offered = {"GET": target.list, "POST": target.create, "DELETE": target.delete_collection}
-    return [method for method, handler in offered.items() if handler is not None]
+    methods = (
+        {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+        if named
+        else {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
+    )
+    return [method for verb, method in methods.items() if verb in target.verbs]
+
+
+def await_version(call: Call) -> None:
+    """A read of one object may ask for what is at least as new as a resourceVersion."""
+    wanted = position(call.args.get("resourceVersion", ""))
+    if wanted:
+        await_position(call, wanted)
+
+
+def _list(target: Resource, call: Call) -> Answer:
+    assert target.find is not None
+    page, selection = page_of(call), Selection(call.args, target.fields)
+    listed = target.find(call, page.at)
+    return answer_page(page, selection, listed.found, listed.position)
+
+
+def _delete_collection(target: Resource, call: Call) -> Answer:
+    """Delete the objects that the selectors choose, one after another."""
+    assert target.delete is not None
+    found = _list(target, call).body
+    deleted = []
+    for item in found["items"]:
+        metadata = item["metadata"]
+        one = dataclasses.replace(call, name=metadata["name"], namespace=metadata.get("namespace", ""))
+        try:
+            target.delete(one)
+        except NotFound:  # somebody else was faster
+            continue
+        deleted.append(item)
+    return Answer({"metadata": found["metadata"], "items": deleted}, is_list=True)
+
+
+def _watch(target: Resource, call: Call, form: Form) -> Response:
+    """A watch: the answer's lines come as the log grows."""
+    if call.services.hub.count >= call.services.settings.watches:
+        message = "as many watches are open as this server has room for; try again later"
+        raise Refusal(429, message, retry_after=1)
+
+    def show(item: dict[str, Any]) -> dict[str, Any]:
+        answer = Answer(item)
+        _name(answer, target, target, call)
+        return item if form in (Form.JSON, Form.YAML) else _reduced(answer, form, target, call)
+
+    watch = Watch(call, target, Selection(call.args, target.fields), options_of(call), show)
+    response = Response(watch.lines(), content_type=Form.JSON.content_type)
+    response.headers["Cache-Control"] = "no-cache, private"
+    response.call_on_close(watch.close)
+    return response
 
 
 def _patch(target: Resource, call: Call) -> Answer:
@@ -236,8 +302,12 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
     headers: dict[str, str] = {}
     match error:
         case Refusal():
-            details = {"retryAfterSeconds": error.retry_after} if error.retry_after else None
+            details: dict[str, Any] = {"retryAfterSeconds": error.retry_after} if error.retry_after else {}
+            if error.causes:
+                details["causes"] = error.causes
             body, headers = status(error.code, error.message, reason=error.reason, details=details), error.headers
+        case InvalidOptions():
+            body = invalid("ListOptions", "meta.k8s.io", "", [error.problem])
         case PatchError():
             body = status(error.code, error.message, reason=error.reason)
         case Invalid():
@@ -249,7 +319,10 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
         case Unavailable():
             body = status(503, str(error), details={"retryAfterSeconds": 1})
         case _:
-            _log(error, resource, call)
+            if call is not None:
+                call.log(error, resource)
+            else:
+                logger.error("a request for %s failed", resource, exc_info=error)
             body = status(500, "Internal error occurred: the server failed to handle the request")
     response = respond(body, body["code"])
     seconds = body.get("details", {}).get("retryAfterSeconds")
@@ -271,9 +344,3 @@ def _about(error: NotFound | AlreadyExists | Conflict, door: Door) -> dict[str, 
             code, reason = 409, "Conflict"
             message = f"Operation cannot be fulfilled on {what}: {error.detail}"
     return status(code, message, reason=reason, details={key: value for key, value in details.items() if value})
-
-
-def _log(error: Exception, resource: str, call: Call | None) -> None:
-    assert not isinstance(error, DomainError)
-    where = f"{call.namespace}/{call.name}" if call is not None else ""
-    logger.exception("a request for %s %s failed", resource, where, exc_info=error)

@@ -42,7 +42,14 @@ class Refusal(Exception):
     """A request that the API itself refuses, with its HTTP status and text."""
 
     def __init__(
-        self, code: int, message: str, *, reason: str = "", retry_after: int = 0, headers: dict[str, str] | None = None
+        self,
+        code: int,
+        message: str,
+        *,
+        reason: str = "",
+        retry_after: int = 0,
+        headers: dict[str, str] | None = None,
+        causes: Sequence[dict[str, str]] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -50,6 +57,7 @@ class Refusal(Exception):
         self.reason = reason or _REASONS[code]
         self.retry_after = retry_after
         self.headers = headers or {}
+        self.causes = list(causes)
 
 
 def status(code: int, message: str, *, reason: str = "", details: dict[str, Any] | None = None) -> dict[str, Any]:

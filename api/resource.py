@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.call import Answer, Call
+from imagestream_es.application.queries import Listed
 
 Handler = Callable[[Call], Answer]
+Finder = Callable[[Call, int | None], Listed[dict[str, Any]]]
+Fields = Mapping[str, Callable[[dict[str, Any]], str]]
 Writer = Callable[[Call, dict[str, Any]], Answer]
 
 
@@ -16,8 +19,10 @@ Writer = Callable[[Call, dict[str, Any]], Answer]
 class Resource:
     """One resource, or subresource, of the API and the handlers of its verbs.
 
-    `create` and `update` take the decoded body; `base` answers the object that a patch is applied to,
-    for `update` to write. A verb without a handler is not offered.
+    `find` answers the objects of a list, in wire shape and in order, now or at a position in the past, and
+    `fields` are what field selectors may ask of them beside name and namespace. `shown` gives one stream or
+    image its wire shape, for watches. `create` and `update` take the decoded body; `base` answers the object
+    that a patch is applied to, for `update` to write. A verb without a handler is not offered.
     """
 
     name: str
@@ -27,12 +32,13 @@ class Resource:
     categories: tuple[str, ...] = ()
     legacy: bool = True
     get: Handler | None = None
-    list: Handler | None = None
+    find: Finder | None = None
+    fields: Fields = field(default_factory=dict)
+    shown: Callable[[Call, Any], dict[str, Any]] | None = None
     create: Writer | None = None
     update: Writer | None = None
     base: Callable[[Call], dict[str, Any]] | None = None
     delete: Handler | None = None
-    delete_collection: Handler | None = None
     subresources: Mapping[str, Resource] = field(default_factory=dict)
 
     @property
@@ -46,10 +52,11 @@ class Resource:
         offered = {
             "create": self.create,
             "delete": self.delete,
-            "deletecollection": self.delete_collection,
+            "deletecollection": self.shown and self.delete,
             "get": self.get,
-            "list": self.list,
+            "list": self.find,
             "patch": self.base,
             "update": self.update,
+            "watch": self.shown,
         }
         return tuple(verb for verb, handler in offered.items() if handler is not None)

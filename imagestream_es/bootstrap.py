@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from imagestream_es.application.commands import Commands
+from imagestream_es.application.hub import Hub
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.events import Origin
@@ -17,6 +18,9 @@ from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.store import Store
 from imagestream_es.projections.projector import catch_up
 from imagestream_es.settings import Settings
+
+POLL = 0.25
+"""Seconds between looks for what other processes committed, where there may be some."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,13 @@ class Services:
     settings: Settings
     commands: Commands
     queries: Queries
+    hub: Hub
     clock: Callable[[], int]
     close: Callable[[], None]
+
+    def drain(self) -> None:
+        """End what would go on for ever: watches."""
+        self.hub.close()
 
 
 def milliseconds() -> int:
@@ -64,14 +73,18 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         stack.callback(store.close)
         store.create_tables()
         catch_up(store)
-        writer = Writer(store, settings.internal_registry, lambda head: None)  # noqa: ARG005
+        hub = Hub(store, POLL if settings.database_url else None)
+        stack.callback(hub.close)
+        writer = Writer(store, settings.internal_registry, hub.committed)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), str(uuid4()))
         stack.callback(writer.close)
+        hub.start()
         close = stack.pop_all().close
     return Services(
         settings,
         Commands(writer, settings.internal_registry, lambda: str(uuid4())),
         Queries(store),
+        hub,
         clock,
         close,
     )

@@ -127,13 +127,18 @@ class Settings:
     request_threads: Annotated[
         int,
         Declared("N", parse_threads, "Requests served at the same time; every open watch is one of them."),
-    ] = 600
+    ] = 1100
 
     def __post_init__(self) -> None:
         if self.tls_cert_file is None and self.tls_private_key_file is not None:
             raise SettingsError("tls_cert_file", "needed beside --tls-private-key-file.")
         if self.tls_private_key_file is None and self.tls_cert_file is not None:
             raise SettingsError("tls_private_key_file", "needed beside --tls-cert-file.")
+
+    @property
+    def watches(self) -> int:
+        """How many watches may be open: each holds a thread, and some must be left for other requests."""
+        return max(self.request_threads - 64, 1)
 
     @property
     def authenticates_callers(self) -> bool:

@@ -9,11 +9,10 @@ from api.errors import Refusal, success
 from api.resource import Resource
 from api.resources.image_streams import check_new_name
 from api.resources.options import delete_expected
-from api.resources.selection import chosen
 from api.schemas.meta import problems_of
 from api.schemas.tags import ImageStreamTagSchema, SentTag, image_stream_tag_json, listed_tag_json
 from imagestream_es.application.commands import TagWrite
-from imagestream_es.application.queries import TagView
+from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import KIND as STREAM_KIND
 from imagestream_es.domain.image_stream import NO_TAG, tag_problems
@@ -58,15 +57,16 @@ def get(call: Call) -> Answer:
     return Answer(shown(call, view))
 
 
-def list_(call: Call) -> Answer:
+def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
     """Every tag that has an image."""
-    items = (
+    listed = call.services.queries.streams_with_heads(call.namespace or None, at)
+    items = [
         listed_tag_json(stream, name, call.registry)
-        for stream in call.services.queries.streams_with_heads(call.namespace or None)
+        for stream in listed.found
         for name, tag in sorted(stream.tags.items())
         if tag.head is not None and tag.head.image
-    )
-    return Answer({"metadata": {}, "items": chosen(call.args, items)}, is_list=True)
+    ]
+    return Listed(items, listed.position)
 
 
 def object_names(name: str, kind: str) -> tuple[str, str]:
@@ -160,7 +160,7 @@ IMAGE_STREAM_TAGS = Resource(
     kind=KIND,
     short_names=("istag",),
     get=get,
-    list=list_,
+    find=find,
     create=create,
     update=update,
     base=base,

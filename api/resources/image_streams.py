@@ -6,12 +6,12 @@ from typing import Any
 
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
-from api.resource import Resource
+from api.resource import Fields, Resource
 from api.resources.options import delete_expected
-from api.resources.selection import chosen
 from api.schemas.image import content_of
 from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
 from api.schemas.meta import problems_of, stream_meta
+from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import KIND, RESOURCE
@@ -33,7 +33,7 @@ def shown(call: Call, view: StreamView) -> dict[str, Any]:
 
 
 def _found(call: Call) -> StreamView:
-    view = call.services.queries.image_stream(call.namespace, call.name)
+    view = call.services.queries.image_stream(call.namespace, call.name, call.at)
     if view is None:
         raise NotFound(RESOURCE, call.name)
     return view
@@ -44,18 +44,16 @@ def get(call: Call) -> Answer:
     return Answer(shown(call, _found(call)))
 
 
-def list_(call: Call) -> Answer:
+def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
     """The streams of the namespace, or of all."""
-    listed = call.services.queries.image_streams(call.namespace or None)
-    items = chosen(
-        call.args,
-        (shown(call, view) for view in listed.found),
-        {
-            "spec.dockerImageRepository": lambda item: item["spec"].get("dockerImageRepository", ""),
-            "status.dockerImageRepository": lambda item: item["status"].get("dockerImageRepository", ""),
-        },
-    )
-    return Answer({"metadata": {"resourceVersion": str(listed.position)}, "items": items}, is_list=True)
+    listed = call.services.queries.image_streams(call.namespace or None, at)
+    return Listed([shown(call, view) for view in listed.found], listed.position)
+
+
+FIELDS: Fields = {
+    "spec.dockerImageRepository": lambda item: str(item["spec"].get("dockerImageRepository", "")),
+    "status.dockerImageRepository": lambda item: str(item["status"].get("dockerImageRepository", "")),
+}
 
 
 def check_new_name(namespace: str, name: str, prefix: str) -> list[FieldProblem]:
@@ -136,21 +134,6 @@ def delete(call: Call) -> Answer:
     return Answer(success(call.name, call.door.group, RESOURCE, view.stream.uid))
 
 
-def delete_collection(call: Call) -> Answer:
-    """Delete the streams that the selectors choose, one after another."""
-    answer = list_(call)
-    deleted = []
-    for item in answer.body["items"]:
-        meta = item["metadata"]
-        one = Call(**{**vars(call), "name": meta["name"], "namespace": meta["namespace"], "data": b""})
-        try:
-            delete(one)
-        except NotFound:  # somebody else was faster
-            continue
-        deleted.append(item)
-    return Answer({"metadata": answer.body["metadata"], "items": deleted}, is_list=True)
-
-
 def layers(call: Call) -> Answer:
     """Every image of the histories with its layers, and every blob."""
     found = call.services.queries.stream_images(call.namespace, call.name)
@@ -196,12 +179,13 @@ IMAGE_STREAMS = Resource(
     short_names=("is",),
     categories=("all",),
     get=get,
-    list=list_,
+    find=find,
+    fields=FIELDS,
+    shown=shown,
     create=create,
     update=update,
     base=base,
     delete=delete,
-    delete_collection=delete_collection,
     subresources={
         "status": Resource(name="status", kind=KIND, get=get, update=update_status, base=base),
         "layers": Resource(name="layers", kind="ImageStreamLayers", legacy=False, get=layers),

@@ -9,11 +9,10 @@ from api.errors import success
 from api.resource import Resource
 from api.resources.image_stream_tags import check_names, names, object_names, tag_view
 from api.resources.options import delete_expected
-from api.resources.selection import chosen
 from api.schemas.meta import problems_of, stream_meta
 from api.schemas.tags import ImageTagSchema, SentTag, image_tag_json
 from imagestream_es.application.commands import TagWrite
-from imagestream_es.application.queries import TagView
+from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import NO_TAG, tag_problems
 
@@ -39,14 +38,15 @@ def get(call: Call) -> Answer:
     return Answer(shown(call, _found(call)))
 
 
-def list_(call: Call) -> Answer:
+def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
     """Every tag that has a spec or a history, without images."""
-    items = (
+    listed = call.services.queries.image_streams(call.namespace or None, at)
+    items = [
         shown(call, TagView(view.stream, tag, view.items.get(tag, ()), None), listed=True)
-        for view in call.services.queries.image_streams(call.namespace or None).found
+        for view in listed.found
         for tag in sorted(view.stream.tags)
-    )
-    return Answer({"metadata": {}, "items": chosen(call.args, items)}, is_list=True)
+    ]
+    return Listed(items, listed.position)
 
 
 def create(call: Call, body: dict[str, Any]) -> Answer:
@@ -140,7 +140,7 @@ IMAGE_TAGS = Resource(
     short_names=("itag",),
     legacy=False,
     get=get,
-    list=list_,
+    find=find,
     create=create,
     update=update,
     base=base,

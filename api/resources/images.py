@@ -12,7 +12,6 @@ from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Resource
 from api.resources.options import delete_expected
-from api.resources.selection import chosen
 from api.schemas.fields import print_time
 from api.schemas.image import (
     ImageSchema,
@@ -24,6 +23,7 @@ from api.schemas.image import (
     image_json,
 )
 from api.schemas.meta import Meta, kept_meta, problems_of
+from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import AlreadyExists, FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import KIND, RESOURCE, Image
 from imagestream_es.domain.references import (
@@ -72,7 +72,7 @@ def shown(call: Call, image: Image) -> dict[str, Any]:
 
 
 def _found(call: Call) -> Image:
-    image = call.services.queries.image(call.name)
+    image = call.services.queries.image(call.name, call.at)
     if image is None:
         raise NotFound(RESOURCE, call.name)
     return image
@@ -83,11 +83,10 @@ def get(call: Call) -> Answer:
     return Answer(shown(call, _found(call)))
 
 
-def list_(call: Call) -> Answer:
+def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
     """Every image."""
-    images, position = call.services.queries.images()
-    items = chosen(call.args, (shown(call, image) for image in images))
-    return Answer({"metadata": {"resourceVersion": str(position)}, "items": items}, is_list=True)
+    listed = call.services.queries.images(at)
+    return Listed([shown(call, image) for image in listed.found], listed.position)
 
 
 def create(call: Call, body: dict[str, Any]) -> Answer:
@@ -150,20 +149,6 @@ def delete(call: Call) -> Answer:
     return Answer(success(call.name, call.door.group, RESOURCE, image.uid))
 
 
-def delete_collection(call: Call) -> Answer:
-    """Delete the images that the selectors choose, one after another."""
-    answer = list_(call)
-    deleted = []
-    for item in answer.body["items"]:
-        one = Call(**{**vars(call), "name": item["metadata"]["name"], "data": b""})
-        try:
-            delete(one)
-        except NotFound:  # somebody else was faster
-            continue
-        deleted.append(item)
-    return Answer({"metadata": answer.body["metadata"], "items": deleted}, is_list=True)
-
-
 def create_signature(call: Call, body: dict[str, Any]) -> Answer:
     """A new signature of an image."""
     sent: SentSignature = call.load(SIGNATURE_SCHEMA, body)
@@ -224,12 +209,12 @@ IMAGES = Resource(
     kind=KIND,
     namespaced=False,
     get=get,
-    list=list_,
+    find=find,
+    shown=shown,
     create=create,
     update=update,
     base=base,
     delete=delete,
-    delete_collection=delete_collection,
 )
 
 IMAGE_SIGNATURES = Resource(

@@ -68,6 +68,11 @@ class Queries:
             views = [StreamView(stream, histories.get(stream.number, NO_HISTORY)) for stream in streams]
             return Listed(views, rows.head() if at is None else at)
 
+    def namespaces(self, at: int | None = None) -> Listed[str]:
+        """The namespaces that have streams, in order."""
+        listed = self.streams_with_heads(None, at)
+        return Listed(sorted({stream.namespace for stream in listed.found}), listed.position)
+
     def tag(self, namespace: str, name: str, tag: str) -> TagView | None:
         """A tag of a stream; None without that stream. The tag itself need not be there."""
         with self._store.reading() as rows:

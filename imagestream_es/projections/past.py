@@ -6,8 +6,9 @@ rows that say from when until when they were shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
 from imagestream_es.domain.image import Image
@@ -75,11 +76,15 @@ def image_at(rows: Rows, name: str, until: int) -> Image | None:
 
 @dataclass(frozen=True)
 class Change:
-    """One event, and its stream or image before and after it; None where that was not there."""
+    """One event, and its stream or image before and after it; None where that was not there.
+
+    `shown` is for those who show it: what one of them made of it serves the others.
+    """
 
     position: int
     before: StreamView | Image | None
     after: StreamView | Image | None
+    shown: dict[Hashable, Any] = field(default_factory=dict)
 
 
 class Replay:
@@ -118,11 +123,13 @@ class Replay:
         """Drop what is kept of an object."""
         self._views.pop(originator, None)
 
-    def changes(self, rows: Rows, after: int, until: int) -> Iterator[Change]:
-        """Every change behind position `after` up to `until`."""
+    def changes(self, rows: Rows, after: int, until: int, concerns: Callable[[str], bool]) -> Iterator[Change]:
+        """Every change behind position `after` up to `until` of the objects whose id `concerns` accepts."""
         for position, stored in rows.log(after, until):
-            event = _mapper.decode(stored.topic, stored.state)
-            change = self.change(rows, position, str(stored.originator_id), event)
+            originator = str(stored.originator_id)
+            if not concerns(originator):
+                continue
+            change = self.change(rows, position, originator, _mapper.decode(stored.topic, stored.state))
             if change is not None:
                 yield change
 

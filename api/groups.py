@@ -1,0 +1,52 @@
+"""Every group of the API and the resources in it: routes, discovery and documents follow from this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from api.call import GROUP_DOOR, LEGACY_DOOR, Door
+from api.resource import Resource
+from api.resources.image_stream_images import IMAGE_STREAM_IMAGES
+from api.resources.image_stream_mappings import IMAGE_STREAM_MAPPINGS
+from api.resources.image_stream_tags import IMAGE_STREAM_TAGS
+from api.resources.image_streams import IMAGE_STREAMS
+from api.resources.image_tags import IMAGE_TAGS
+from api.resources.images import IMAGE_SIGNATURES, IMAGES
+from api.resources.namespaces import EVENTS, NAMESPACES
+from api.resources.reviews import (
+    SELF_SUBJECT_ACCESS_REVIEWS,
+    SELF_SUBJECT_REVIEWS,
+    SELF_SUBJECT_RULES_REVIEWS,
+    SUBJECT_ACCESS_REVIEWS,
+    USERS,
+)
+
+
+def _door(group: str) -> Door:
+    return Door(f"/apis/{group}/v1", group, f"{group}/v1")
+
+
+CORE_DOOR = Door("/api/v1", "", "v1")
+
+IMAGE_RESOURCES = (
+    IMAGES,
+    IMAGE_SIGNATURES,
+    IMAGE_STREAM_IMAGES,
+    IMAGE_STREAM_MAPPINGS,
+    IMAGE_STREAMS,
+    IMAGE_STREAM_TAGS,
+    IMAGE_TAGS,
+)
+
+GROUPS: Mapping[Door, Sequence[Resource]] = {
+    CORE_DOOR: (EVENTS, NAMESPACES),
+    GROUP_DOOR: IMAGE_RESOURCES,
+    LEGACY_DOOR: tuple(resource for resource in IMAGE_RESOURCES if resource.legacy),
+    _door("authentication.k8s.io"): (SELF_SUBJECT_REVIEWS,),
+    _door("authorization.k8s.io"): (
+        SELF_SUBJECT_ACCESS_REVIEWS,
+        SELF_SUBJECT_RULES_REVIEWS,
+        SUBJECT_ACCESS_REVIEWS,
+    ),
+    _door("user.openshift.io"): (USERS,),
+}
