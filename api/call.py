@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError
 from api import bodies
 from api.errors import Refusal, qualified
 from api.schemas.meta import Meta
+from api.validation import findings
 from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
@@ -73,7 +74,13 @@ class Call:
     caller: Caller
     media_type: str
     data: bytes
+    agent: str = ""
     kind: str = ""
+    json_text: bytes | None = None
+    """The body as it came, if it came as the JSON of the object itself"""
+    applied: list[dict[str, Any]] | None = None
+    """managedFields as server-side apply made them"""
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def registry(self) -> str:
@@ -108,20 +115,53 @@ class Call:
         value = bodies.decode(self.data, self.media_type)
         if not isinstance(value, dict):
             raise Refusal(400, f"the body must be a {self.kind}, not a JSON {type(value).__name__}")
+        self.check_kind(value)
+        self.json_text = self.data if self.media_type in ("", bodies.JSON) else None
+        return value
+
+    def check_kind(self, value: dict[str, Any]) -> None:
+        """Raises Refusal if an object is of another kind than the path asks for; it need not say."""
         kind, version = value.get("kind") or self.kind, value.get("apiVersion") or ""
-        versions = {"", self.door.api_version}
+        versions = ["", self.door.api_version]
         if self.door in (GROUP_DOOR, LEGACY_DOOR):
-            versions |= {GROUP_DOOR.api_version, LEGACY_DOOR.api_version}
+            versions += [GROUP_DOOR.api_version, LEGACY_DOOR.api_version]
         if kind != self.kind or version not in versions:
             raise Refusal(
                 400,
                 f"{self.kind} in version {self.door.api_version!r} cannot be handled: "
-                f"the body is a {kind} of apiVersion {version!r}",
+                f"the body is a {kind} of apiVersion {version!r}"[:400],
             )
-        return value
+
+    @cached_property
+    def manager(self) -> str:
+        """Who is to own what is written: fieldManager, or the first part of the client's own name.
+
+        Raises Invalid for a fieldManager that cannot be one.
+        """
+        given = self.args.get("fieldManager", "")
+        if len(given) > 128 or not given.isprintable():
+            detail = "must be at most 128 printable characters"
+            raise Invalid(self.kind, "", [FieldProblem(Problem.INVALID, "fieldManager", detail, given[:200])])
+        name = given or self.agent.partition("/")[0][:128]
+        return name if name and name.isprintable() else "unknown"
+
+    def validate(self, schema: Schema, body: dict[str, Any]) -> None:
+        """Look for unknown and duplicate fields as fieldValidation asks. Raises Refusal if it is Strict."""
+        mode = self.args.get("fieldValidation", "") or "Warn"
+        if mode not in ("Strict", "Warn", "Ignore"):
+            detail = 'supported values: "Ignore", "Strict", "Warn"'
+            raise Invalid(self.kind, "", [FieldProblem(Problem.NOT_SUPPORTED, "fieldValidation", detail, mode[:80])])
+        if mode == "Ignore":
+            return
+        found = findings(schema, body, self.json_text)
+        if found and mode == "Strict":
+            text = f"strict decoding error: {', '.join(found)}"
+            raise Refusal(400, f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {text}')
+        self.warnings = found
 
     def load(self, schema: Schema, body: dict[str, Any]) -> Any:
-        """The values of a body. Raises Refusal for wrong JSON types."""
+        """The values of a body. Raises Refusal for wrong JSON types, and for odd fields if they are not wanted."""
+        self.validate(schema, body)
         try:
             return schema.load(body)
         except ValidationError as error:

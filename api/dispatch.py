@@ -12,14 +12,16 @@ import orjson
 import yaml
 from flask import Request, Response
 
-from api import tables
+from api import bodies, managed_fields, tables
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, position
 from api.errors import Refusal, invalid, qualified, status
 from api.listing import Selection, answer_page, await_position, page_of
 from api.negotiation import Form, negotiate
-from api.patch import IMAGE_LISTS, PatchError, apply_patch
+from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.resource import Resource
+from api.schemas.fields import print_time
+from api.validation import known
 from api.watch import Watch, options_of
 from imagestream_es.application.commands import Caller
 from imagestream_es.application.writer import Unavailable
@@ -30,6 +32,7 @@ from imagestream_es.domain.errors import (
     Conflict,
     Invalid,
     NotFound,
+    Problem,
 )
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.references import namespace_problem
@@ -66,6 +69,7 @@ def serve(
             caller=Caller(by=by),
             media_type=request.mimetype,
             data=read_body(request),
+            agent=request.headers.get("User-Agent", ""),
             kind=target.kind,
         )
         if _is_watch(request, target, call):
@@ -73,6 +77,9 @@ def serve(
         else:
             answer = _handle(request, target, call, resource)
             response = _render(answer, form, target, resource, call)
+            for text in call.warnings:
+                quoted = text.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
+                response.headers.add("Warning", f'299 - "{quoted}"')
     except Exception as error:
         response = failure(error, door, resource.name, call)
     response.headers["Audit-Id"] = audit_id
@@ -210,6 +217,10 @@ def _patch(target: Resource, call: Call) -> Answer:
     """
     assert target.base is not None
     assert target.update is not None
+    if call.media_type == APPLY_PATCH:
+        return _apply(target, call)
+    if call.args.get("force", "") in ("true", "1"):
+        raise InvalidOptions(Problem.FORBIDDEN, "force", "may not be specified for non-apply patch")
     for attempt in range(PATCH_TRIES):
         before = target.base(call)
         after = apply_patch(call.media_type, call.data, before, IMAGE_LISTS)
@@ -223,6 +234,84 @@ def _patch(target: Resource, call: Call) -> Answer:
             if not unconditional or attempt == PATCH_TRIES - 1:
                 raise
     raise AssertionError
+
+
+def _apply(target: Resource, call: Call) -> Answer:
+    """Server-side apply: the body is what its manager wants; the object is made if it is not there."""
+    if not call.args.get("fieldManager"):
+        raise InvalidOptions(Problem.REQUIRED, "fieldManager", "is required for apply patch")
+    applied = _applied(target, call)
+    # Only streams and images tell their managers; elsewhere nobody can be in the way.
+    force = call.args.get("force", "") in ("true", "1") or target.shown is None
+    for attempt in range(PATCH_TRIES):
+        live = _live(target, call)
+        try:
+            merged = managed_fields.apply(
+                live,
+                applied,
+                manager=call.manager,
+                force=force,
+                time=print_time(call.caller.by.seconds) or "",
+                api_version=call.door.api_version,
+            )
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        if merged is live:
+            return Answer(merged)
+        call.applied = merged["metadata"].pop("managedFields", [])
+        try:
+            return _write_applied(target, call, live, applied, merged)
+        except (Conflict, AlreadyExists):
+            if applied["metadata"].get("resourceVersion") or attempt == PATCH_TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _applied(target: Resource, call: Call) -> dict[str, Any]:
+    """The body of an apply, without what this manager may not write here."""
+    body = bodies.decode_yaml(call.data)
+    if not isinstance(body, dict):
+        raise Refusal(400, f"the body must be a {call.kind}, not a {type(body).__name__}")
+    call.check_kind(body)
+    metadata = body.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise Refusal(400, "metadata must be an object")
+    applied = {key: value for key, value in body.items() if key != "status"}
+    applied["metadata"] = dict(metadata or {})
+    if applied["metadata"].get("managedFields") is not None:
+        raise Refusal(400, "metadata.managedFields must be nil")
+    assert target.schema is not None
+    call.load(target.schema, applied)
+    return known(target.schema, applied)
+
+
+def _live(target: Resource, call: Call) -> dict[str, Any] | None:
+    assert target.base is not None
+    try:
+        return target.base(call)
+    except NotFound:
+        return None
+
+
+def _write_applied(
+    target: Resource, call: Call, live: dict[str, Any] | None, applied: dict[str, Any], merged: dict[str, Any]
+) -> Answer:
+    assert target.update is not None
+    warnings, metadata = call.warnings, merged["metadata"]
+    if live is None and target.create is not None:
+        metadata["name"] = metadata.get("name") or call.name
+        if metadata["name"] != call.name:
+            raise Refusal(
+                400, f"the name of the object ({metadata['name']}) does not match the name on the URL ({call.name})"
+            )
+        answer = target.create(call, merged)
+    else:
+        if live is None:
+            raise NotFound(target.name, call.name)
+        metadata["resourceVersion"] = applied["metadata"].get("resourceVersion") or live["metadata"]["resourceVersion"]
+        answer = target.update(call, merged)
+    call.warnings = warnings
+    return answer
 
 
 # --- answers
@@ -306,6 +395,11 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             if error.causes:
                 details["causes"] = error.causes
             body, headers = status(error.code, error.message, reason=error.reason, details=details), error.headers
+        case managed_fields.ApplyConflict():
+            causes = [
+                {"reason": "FieldManagerConflict", "message": one.message, "field": one.field} for one in error.causes
+            ]
+            body = status(409, str(error), reason="Conflict", details={"causes": causes})
         case InvalidOptions():
             body = invalid("ListOptions", "meta.k8s.io", "", [error.problem])
         case PatchError():

@@ -18,6 +18,8 @@ from jsonpatch import JsonPatch, JsonPatchException, JsonPointer, JsonPointerExc
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+"""Server-side apply; it needs more than the document and stands elsewhere."""
 MEDIA_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
 
 ListStrategies = Mapping[tuple[str, ...], str]
@@ -74,7 +76,7 @@ def apply_patch(media_type: str, body: bytes, document: dict[str, Any], lists: L
     kind = media_type.partition(";")[0].strip().lower()
     if kind not in MEDIA_TYPES:
         raise PatchError(
-            f"patches of type {kind[:100]!r} are not supported, only {', '.join(MEDIA_TYPES)}",
+            f"patches of type {kind[:100]!r} are not supported, only {', '.join((*MEDIA_TYPES, APPLY_PATCH))}",
             415,
             "UnsupportedMediaType",
         )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from marshmallow import Schema
+
 from api.call import Answer, Call
 from imagestream_es.application.queries import Listed
 
@@ -21,8 +23,9 @@ class Resource:
 
     `find` answers the objects of a list, in wire shape and in order, now or at a position in the past, and
     `fields` are what field selectors may ask of them beside name and namespace. `shown` gives one stream or
-    image its wire shape, for watches. `create` and `update` take the decoded body; `base` answers the object
-    that a patch is applied to, for `update` to write. A verb without a handler is not offered.
+    image its wire shape, for watches. `schema` is that of the kind. `create` and `update` take the decoded
+    body; `base` answers the object that a patch is applied to, for `update` to write. A verb without a handler is
+    not offered.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Resource:
     find: Finder | None = None
     fields: Fields = field(default_factory=dict)
     shown: Callable[[Call, Any], dict[str, Any]] | None = None
+    schema: Schema | None = None
     create: Writer | None = None
     update: Writer | None = None
     base: Callable[[Call], dict[str, Any]] | None = None

@@ -67,4 +67,4 @@ def _digest(reference: str) -> str:
     return found if is_digest(found) else ""
 
 
-IMAGE_STREAM_MAPPINGS = Resource(name=NAME, kind=KIND, create=create)
+IMAGE_STREAM_MAPPINGS = Resource(name=NAME, kind=KIND, schema=SCHEMA, create=create)

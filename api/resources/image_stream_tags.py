@@ -7,7 +7,7 @@ from typing import Any
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Resource
-from api.resources.image_streams import check_new_name
+from api.resources.image_streams import check_new_name, owning
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of
 from api.schemas.tags import ImageStreamTagSchema, SentTag, image_stream_tag_json, listed_tag_json
@@ -98,7 +98,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     _check(sent, tag)
     wanted = None if sent.tag is None else _named(sent.tag, tag, sent.meta.annotations)
     view = call.services.commands.create_tag(
-        call.caller, call.namespace, stream, tag, TagWrite(tag=wanted), NAME, dry=call.dry
+        owning(call), call.namespace, stream, tag, TagWrite(tag=wanted), NAME, dry=call.dry
     )
     return Answer(shown(call, view), 201)
 
@@ -131,7 +131,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         labels=sent.meta.labels,
     )
     view, new = call.services.commands.put_tag(
-        call.caller, call.namespace, stream, tag, write, NAME, expected(sent.meta), dry=call.dry
+        owning(call), call.namespace, stream, tag, write, NAME, expected(sent.meta), dry=call.dry
     )
     return Answer(shown(call, view), 201 if new else 200)
 
@@ -161,6 +161,7 @@ IMAGE_STREAM_TAGS = Resource(
     short_names=("istag",),
     get=get,
     find=find,
+    schema=SCHEMA,
     create=create,
     update=update,
     base=base,

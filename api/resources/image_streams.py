@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Fields, Resource
-from api.resources.options import delete_expected
+from api.resources.options import delete_expected, recorded
 from api.schemas.image import content_of
 from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
-from api.schemas.meta import problems_of, stream_meta
+from api.schemas.meta import Meta, problems_of, stream_meta
+from imagestream_es.application.commands import Caller
 from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import Image
-from imagestream_es.domain.image_stream import KIND, RESOURCE
+from imagestream_es.domain.image_stream import KIND, RESOURCE, ImageStream
 from imagestream_es.domain.references import stream_name_problem
 from imagestream_es.projections.past import StreamView
 
@@ -68,6 +70,24 @@ def check_new_name(namespace: str, name: str, prefix: str) -> list[FieldProblem]
     return [FieldProblem(Problem.INVALID, where, problem, text)] if problem else []
 
 
+def owning(call: Call, meta: Meta | None = None) -> Caller:
+    """The caller, who owns of a stream what this request changes; `meta` may bring managedFields of its own."""
+
+    def wire(stream: ImageStream) -> dict[str, Any]:
+        shown = image_stream_json(StreamView(stream, {}), "", "")
+        return {"metadata": shown["metadata"], "spec": shown["spec"]}
+
+    def ownership(before: ImageStream | None, after: ImageStream) -> list[dict[str, Any]]:
+        if call.applied is not None:
+            return call.applied
+        new = wire(after)
+        if meta is not None and meta.managed_fields:
+            new["metadata"]["managedFields"] = list(meta.managed_fields)
+        return recorded(call, None if before is None else wire(before), new)
+
+    return dataclasses.replace(call.caller, ownership=ownership)
+
+
 def create(call: Call, body: dict[str, Any]) -> Answer:
     """A new stream."""
     sent: SentStream = call.load(SCHEMA, body)
@@ -78,7 +98,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     if problems:
         raise Invalid(KIND, sent.meta.name, problems)
     view = call.services.commands.create_image_stream(
-        call.caller,
+        owning(call, sent.meta),
         call.namespace,
         sent.meta.name,
         sent.desired,
@@ -94,7 +114,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
     if problems:
         raise Invalid(KIND, call.name, problems)
     view = call.services.commands.update_image_stream(
-        call.caller, call.namespace, call.name, sent.desired, expected(sent.meta), dry=call.dry
+        owning(call, sent.meta), call.namespace, call.name, sent.desired, expected(sent.meta), dry=call.dry
     )
     return Answer(shown(call, view))
 
@@ -182,12 +202,13 @@ IMAGE_STREAMS = Resource(
     find=find,
     fields=FIELDS,
     shown=shown,
+    schema=SCHEMA,
     create=create,
     update=update,
     base=base,
     delete=delete,
     subresources={
-        "status": Resource(name="status", kind=KIND, get=get, update=update_status, base=base),
+        "status": Resource(name="status", kind=KIND, schema=SCHEMA, get=get, update=update_status, base=base),
         "layers": Resource(name="layers", kind="ImageStreamLayers", legacy=False, get=layers),
         "secrets": Resource(name="secrets", kind="Secret", get=secrets),
     },

@@ -8,6 +8,7 @@ from api.call import Answer, Call, expected
 from api.errors import success
 from api.resource import Resource
 from api.resources.image_stream_tags import check_names, names, object_names, tag_view
+from api.resources.image_streams import owning
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of, stream_meta
 from api.schemas.tags import ImageTagSchema, SentTag, image_tag_json
@@ -59,7 +60,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     check_names(call, stream, tag)
     _check(sent, tag, new=True)
     view = call.services.commands.create_tag(
-        call.caller, call.namespace, stream, tag, _write(sent, tag), NAME, dry=call.dry
+        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, dry=call.dry
     )
     return Answer(shown(call, view), 201)
 
@@ -91,7 +92,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
     _check(sent, tag, new=False)
     _check_unchanged(call, sent, stream, tag)
     view, new = call.services.commands.put_tag(
-        call.caller, call.namespace, stream, tag, _write(sent, tag), NAME, expected(sent.meta), dry=call.dry
+        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, expected(sent.meta), dry=call.dry
     )
     return Answer(shown(call, view), 201 if new and sent.tag is not None else 200)
 
@@ -141,6 +142,7 @@ IMAGE_TAGS = Resource(
     legacy=False,
     get=get,
     find=find,
+    schema=SCHEMA,
     create=create,
     update=update,
     base=base,

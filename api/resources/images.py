@@ -11,7 +11,7 @@ from msgspec import Raw
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Resource
-from api.resources.options import delete_expected
+from api.resources.options import delete_expected, recorded
 from api.schemas.fields import print_time
 from api.schemas.image import (
     ImageSchema,
@@ -105,13 +105,24 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         {**sent.content, "metadata": {"name": name, **kept_meta(sent.meta)}},
         now=print_time(call.caller.by.seconds),
     )
+    completed["metadata"]["managedFields"] = _owned(call, None, completed)
     image = call.services.commands.create_image(call.caller, name, _stored(completed, sent.meta), dry=call.dry)
     return Answer(shown(call, image), 201)
 
 
 def _stored(completed: dict[str, Any], meta: Meta) -> Mapping[str, Raw]:
-    annotations = completed["metadata"].get("annotations") or {}
-    return document_of(msgspec.structs.replace(meta, annotations=annotations), completed)
+    """The document of an image; the server has its say on annotations and managedFields."""
+    metadata = completed["metadata"]
+    kept = msgspec.structs.replace(
+        meta,
+        annotations=metadata.get("annotations") or {},
+        managed_fields=tuple(metadata.get("managedFields") or ()),
+    )
+    return document_of(kept, completed)
+
+
+def _owned(call: Call, old: dict[str, Any] | None, new: dict[str, Any]) -> list[dict[str, Any]]:
+    return recorded(call, old, new) if call.applied is None else call.applied
 
 
 def update(call: Call, body: dict[str, Any]) -> Answer:
@@ -130,7 +141,9 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         old = content_of(image)
         old["metadata"] = {"name": image.name} | old.get("metadata", {})
         new = {**sent.content, "metadata": {"name": image.name, **kept_meta(sent.meta)}}
-        return _stored(update_image(old, new, now=print_time(call.caller.by.seconds)), sent.meta)
+        updated = update_image(old, new, now=print_time(call.caller.by.seconds))
+        updated["metadata"] = dict(updated["metadata"]) | {"managedFields": _owned(call, old, updated)}
+        return _stored(updated, sent.meta)
 
     image = call.services.commands.update_image(call.caller, call.name, change, expected(sent.meta), dry=call.dry)
     return Answer(shown(call, image))
@@ -211,6 +224,7 @@ IMAGES = Resource(
     get=get,
     find=find,
     shown=shown,
+    schema=SCHEMA,
     create=create,
     update=update,
     base=base,
@@ -218,5 +232,10 @@ IMAGES = Resource(
 )
 
 IMAGE_SIGNATURES = Resource(
-    name=SIGNATURES, kind=SIGNATURE_KIND, namespaced=False, create=create_signature, delete=delete_signature
+    name=SIGNATURES,
+    kind=SIGNATURE_KIND,
+    namespaced=False,
+    schema=SIGNATURE_SCHEMA,
+    create=create_signature,
+    delete=delete_signature,
 )

@@ -72,7 +72,14 @@ def no_events(call: Call, at: int | None) -> Listed[dict[str, Any]]:
 
 
 NAMESPACES = Resource(
-    name="namespaces", kind="Namespace", namespaced=False, short_names=("ns",), get=get, find=find, create=create
+    name="namespaces",
+    kind="Namespace",
+    namespaced=False,
+    short_names=("ns",),
+    get=get,
+    find=find,
+    schema=SCHEMA,
+    create=create,
 )
 
 EVENTS = Resource(

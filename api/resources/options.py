@@ -1,11 +1,15 @@
-"""Options that clients send with a DELETE."""
+"""What requests say beside the object: preconditions of a DELETE, and who manages the fields that are written."""
 
 from __future__ import annotations
 
-from api import bodies
+from typing import Any
+
+from api import bodies, managed_fields
 from api.call import Call, position
 from api.errors import Refusal
+from api.schemas.fields import print_time
 from imagestream_es.application.commands import Expected
+from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 
 
 def delete_expected(call: Call) -> Expected:
@@ -29,3 +33,21 @@ def delete_expected(call: Call) -> Expected:
     if dry:
         call.dry = True
     return Expected(position=position(version), uid=uid or None)
+
+
+def recorded(call: Call, old: dict[str, Any] | None, new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The managedFields of an object in wire shape that this request changed from `old` (None: made).
+
+    Raises Invalid if the client wrote managedFields that cannot be read.
+    """
+    try:
+        return managed_fields.record_update(
+            old,
+            new,
+            manager=call.manager,
+            time=print_time(call.caller.by.seconds) or "",
+            api_version=call.door.api_version,
+        )
+    except ValueError as error:
+        problem = FieldProblem(Problem.INVALID, "metadata.managedFields", str(error), None)
+        raise Invalid(call.kind, call.name, [problem]) from None

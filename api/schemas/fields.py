@@ -32,6 +32,12 @@ def mismatch(value: object, wanted: str) -> ValidationError:
 
 
 T = TypeVar("T")
+Metadata = Mapping[str, Any]
+
+
+def _with(description: str, metadata: Metadata | None) -> Metadata:
+    """What a document of the API says of a field."""
+    return ({"description": description} if description else {}) | dict(metadata or {})
 
 
 class Nullable(fields.Field[T]):
@@ -39,10 +45,15 @@ class Nullable(fields.Field[T]):
 
     absent: ClassVar[Any] = None
     openapi: ClassVar[dict[str, Any]] = {}
+    """The field's type, as documents of the API say it."""
+    definition: ClassVar[str] = ""
+    """The name of that type in these documents, where it has one."""
 
-    def __init__(self, *, load_default: Any = missing, **kwargs: Any) -> None:
+    def __init__(
+        self, description: str = "", *, load_default: Any = missing, metadata: Metadata | None = None, **kwargs: Any
+    ) -> None:
         default = self.absent if load_default is missing else load_default
-        super().__init__(load_default=default, allow_none=True, **kwargs)
+        super().__init__(load_default=default, allow_none=True, metadata=_with(description, metadata), **kwargs)
 
 
 class Text(Nullable[str]):
@@ -85,12 +96,20 @@ class Time(Nullable[int]):
     """RFC 3339 text, read as whole seconds since the epoch; absent is None."""
 
     openapi: ClassVar = {"type": "string", "format": "date-time"}
+    definition: ClassVar = "io.k8s.apimachinery.pkg.apis.meta.v1.Time"
     absent: ClassVar[Any] = None
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> int:
         if not isinstance(value, str):
             raise mismatch(value, "Time")
         return parse_time(value)
+
+
+class TimeText(Text):
+    """RFC 3339 text, kept as it came."""
+
+    openapi: ClassVar = Time.openapi
+    definition: ClassVar = Time.definition
 
 
 class TextMap(Nullable[dict[str, str]]):
@@ -150,8 +169,11 @@ class AnyObject(Nullable[dict[str, Any]]):
 class One(fields.Nested):
     """An object of a schema; absent is None."""
 
-    def __init__(self, schema: type[Schema], **kwargs: Any) -> None:
-        super().__init__(schema, load_default=None, allow_none=True, unknown=EXCLUDE, **kwargs)
+    def __init__(
+        self, schema: type[Schema], description: str = "", *, metadata: Metadata | None = None, **kwargs: Any
+    ) -> None:
+        metadata = _with(description, metadata)
+        super().__init__(schema, load_default=None, allow_none=True, unknown=EXCLUDE, metadata=metadata, **kwargs)
 
 
 class Many(Nullable[list[Any]]):
@@ -159,8 +181,8 @@ class Many(Nullable[list[Any]]):
 
     absent: ClassVar[Any] = list
 
-    def __init__(self, schema: type[Schema], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, schema: type[Schema], description: str = "", **kwargs: Any) -> None:
+        super().__init__(description, **kwargs)
         self.schema_class = schema
         self._schema: Schema | None = None
 
@@ -183,6 +205,13 @@ class Many(Nullable[list[Any]]):
         if errors:
             raise ValidationError(errors)
         return loaded
+
+
+class ManyByName(Many):
+    """An object that holds an object of a schema under each of its keys; answers alone have such fields."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> list[Any]:
+        raise NotImplementedError
 
 
 def parse_time(text: str) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import orjson
 from marshmallow import post_load
 from msgspec import Raw, Struct
 
-from api.schemas.fields import AnyObject, Base64, Many, One, Text, TextList, TextMap, Whole
-from api.schemas.meta import NO_META, Meta, ObjectMetaSchema, Wire, image_meta, kept_meta
+from api.schemas.fields import AnyObject, Base64, Many, One, Text, TextList, TextMap, TimeText, Whole
+from api.schemas.meta import NO_META, KindSchema, Meta, Wire, image_meta, kept_meta
 from imagestream_es.domain.image import Document, Image
 
 CONTENT = (
@@ -27,6 +27,9 @@ CONTENT = (
 )
 
 
+EXAMPLE_DIGEST = "sha256:" + "2ed6f0f0c1c1a8b0" * 4
+
+
 class _Given(Wire):
     """An object that is kept as it was sent: only the fields that were given."""
 
@@ -36,48 +39,48 @@ class _Given(Wire):
 
 
 class ImageLayerSchema(_Given):
-    """dockerImageLayers[]"""
+    """One layer of an image's file system."""
 
-    name = Text()
-    size = Whole()
-    mediaType = Text()
+    name = Text("The digest of the layer.")
+    size = Whole("The size of the layer as it is stored, in bytes.")
+    mediaType = Text("The media type of the layer.")
 
 
 class ImageManifestSchema(_Given):
-    """dockerImageManifests[]"""
+    """The image for one platform, where an image is a list of images for several platforms."""
 
-    digest = Text()
-    mediaType = Text()
-    manifestSize = Whole()
-    architecture = Text()
-    os = Text()
-    variant = Text(load_default=None)
+    digest = Text("The digest of the platform's manifest, which is also the name of its image.")
+    mediaType = Text("The media type of the manifest.")
+    manifestSize = Whole("The size of the manifest, in bytes.")
+    architecture = Text("The processor architecture, such as amd64 or arm64.")
+    os = Text("The operating system, such as linux.")
+    variant = Text("The variant of the architecture, such as v7 of arm.", load_default=None)
 
 
 class SignatureConditionSchema(_Given):
-    """signatures[].conditions[]"""
+    """What was found when a signature was checked."""
 
-    type = Text()
-    status = Text()
-    lastProbeTime = Text(load_default=None)
-    lastTransitionTime = Text(load_default=None)
-    reason = Text(load_default=None)
-    message = Text(load_default=None)
+    type = Text("What was checked.")
+    status = Text("What was found.", metadata={"enum": ["True", "False", "Unknown"]})
+    lastProbeTime = TimeText("When it was last checked.", load_default=None)
+    lastTransitionTime = TimeText("When the status last changed.", load_default=None)
+    reason = Text("Why the status changed, in one word for programs.", load_default=None)
+    message = Text("Why the status changed, for people.", load_default=None)
 
 
 class SignatureIssuerSchema(_Given):
-    """signatures[].issuedBy"""
+    """Who issued the key or certificate that a signature was made with."""
 
-    organization = Text(load_default=None)
-    commonName = Text(load_default=None)
+    organization = Text("The organization's name.", load_default=None)
+    commonName = Text("The common name, as in a certificate.", load_default=None)
 
 
 class SignatureSubjectSchema(_Given):
-    """signatures[].issuedTo"""
+    """Who signed."""
 
-    organization = Text(load_default=None)
-    commonName = Text(load_default=None)
-    publicKeyID = Text()
+    organization = Text("The organization's name.", load_default=None)
+    commonName = Text("The common name, as in a certificate.", load_default=None)
+    publicKeyID = Text("The id of the public key that the signature is verified with.")
 
 
 class SentSignature(Struct, frozen=True):
@@ -88,22 +91,23 @@ class SentSignature(Struct, frozen=True):
     content: str
 
 
-class _SignatureFields(Wire):
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    type = Text()
-    content = Base64()
-    conditions = Many(SignatureConditionSchema, metadata={"merge_key": "type"})
-    imageIdentity = Text()
-    signedClaims = TextMap()
-    created = Text()
-    issuedBy = One(SignatureIssuerSchema)
-    issuedTo = One(SignatureSubjectSchema)
+class ImageSignatureSchema(KindSchema):
+    """A signature of an image, by which clients can tell who vouches for it.
 
+    It is stored with its image, and its metadata.name is IMAGE@SIGNATURE. The server keeps type and content as they
+    are and does not verify them; a client that relies on a signature has to.
+    """
 
-class ImageSignatureSchema(_SignatureFields):
-    """ImageSignature"""
+    type = Text("The kind of signature, such as atomic.", metadata={"required": True})
+    content = Base64("The signature itself.", metadata={"required": True})
+    conditions = Many(
+        SignatureConditionSchema, "What was found when the signature was checked.", metadata={"merge_key": "type"}
+    )
+    imageIdentity = Text("What the signature says is signed, often a pull specification.")
+    signedClaims = TextMap("What else the signature says.")
+    created = TimeText("When the signature was made.")
+    issuedBy = One(SignatureIssuerSchema, "Who issued the key or certificate.", metadata={"nullable": True})
+    issuedTo = One(SignatureSubjectSchema, "Who signed.", metadata={"nullable": True})
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentSignature:
@@ -111,8 +115,8 @@ class ImageSignatureSchema(_SignatureFields):
         return SentSignature(data["metadata"] or NO_META, data["type"] or "", data["content"] or "")
 
 
-class StoredSignatureSchema(_SignatureFields):
-    """signatures[] of an image"""
+class StoredSignatureSchema(ImageSignatureSchema):  # described by what it inherits
+    title = "ImageSignature"
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -134,22 +138,49 @@ class SentImage(Struct, frozen=True):
     content: dict[str, Any]
 
 
-class ImageSchema(Wire):
-    """Image"""
+class ImageSchema(KindSchema):
+    """A container image: what its manifest and configuration say, and from where it can be pulled.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    dockerImageReference = Text()
-    dockerImageMetadata = AnyObject()
-    dockerImageMetadataVersion = Text()
-    dockerImageManifest = Text()
-    dockerImageLayers = Many(ImageLayerSchema)
-    signatures = Many(StoredSignatureSchema, metadata={"merge_key": "name"})
-    dockerImageSignatures = TextList()
-    dockerImageManifestMediaType = Text()
-    dockerImageConfig = Text()
-    dockerImageManifests = Many(ImageManifestSchema)
+    Images belong to the whole cluster and are named by the digest of their manifest, so that one image is the same
+    object wherever it is tagged. Their content never changes; labels, annotations, signatures and the pull
+    specification may. Most people meet images through image stream tags and image stream images, which show them
+    to whoever may read the stream.
+    """
+
+    example: ClassVar = {
+        "kind": "Image",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": EXAMPLE_DIGEST},
+        "dockerImageReference": f"quay.io/team/web@{EXAMPLE_DIGEST}",
+    }
+
+    dockerImageReference = Text(
+        "The pull specification of the image, best with its digest: HOST/NAMESPACE/NAME@DIGEST."
+    )
+    dockerImageMetadata = AnyObject(
+        "What the image's configuration says: command, environment, user, labels, architecture, size. An object "
+        "of kind DockerImage, whose fields begin with capitals.",
+        metadata={"definition": "io.k8s.apimachinery.pkg.runtime.RawExtension"},
+    )
+    dockerImageMetadataVersion = Text("The version of dockerImageMetadata: 1.0.")
+    dockerImageManifest = Text("The manifest, as JSON text. Images in tags and streams are shown without it.")
+    dockerImageLayers = Many(
+        ImageLayerSchema,
+        "The layers, the lowest first. An image for several platforms has none.",
+        metadata={"nullable": True},
+    )
+    signatures = Many(StoredSignatureSchema, "The signatures of the image.", metadata={"merge_key": "name"})
+    dockerImageSignatures = TextList(
+        "Signatures inside manifests of the old schema 1.", metadata={"items": {"type": "string", "format": "byte"}}
+    )
+    dockerImageManifestMediaType = Text("The media type of the manifest.")
+    dockerImageConfig = Text(
+        "The configuration that the manifest names, as JSON text. Images in tags and streams are shown without it."
+    )
+    dockerImageManifests = Many(
+        ImageManifestSchema,
+        "The images for single platforms, where this is a list of them. Such an image has no layers of its own.",
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentImage:

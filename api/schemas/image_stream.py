@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import post_load
 from msgspec import Struct
 
 from api.schemas.fields import Flag, Many, One, Text, TextMap, Time, Whole, print_time
-from api.schemas.meta import NO_META, Meta, ObjectMetaSchema, Wire, stream_meta
+from api.schemas.meta import NO_META, KindSchema, Meta, Wire, stream_meta
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.domain.tags import (
     LEGACY,
@@ -25,15 +25,20 @@ History = tuple[tuple[TagEvent, ...], tuple[TagEventCondition, ...]]
 
 
 class ObjectReferenceSchema(Wire):
-    """A reference to another object"""
+    """Names another object."""
 
-    kind = Text()
-    namespace = Text()
-    name = Text()
-    uid = Text()
-    apiVersion = Text()
-    resourceVersion = Text()
-    fieldPath = Text()
+    package = "io.k8s.api.core.v1"
+
+    kind = Text("The object's kind. The source of a tag is an ImageStreamTag, an ImageStreamImage or a DockerImage.")
+    namespace = Text("The object's namespace; empty for the namespace of the object that names it.")
+    name = Text(
+        "The object's name. STREAM:TAG, or TAG of the same stream, for an ImageStreamTag; STREAM@DIGEST for an "
+        "ImageStreamImage; a pull specification for a DockerImage."
+    )
+    uid = Text("The object's uid.")
+    apiVersion = Text("The object's apiVersion.")
+    resourceVersion = Text("The version of the object that is meant.")
+    fieldPath = Text("The part of the object that is meant.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> ObjectReference:
@@ -42,29 +47,55 @@ class ObjectReferenceSchema(Wire):
 
 
 class TagImportPolicySchema(Wire):
-    """How images are imported into a tag"""
+    """How the image of a tag is imported from a registry."""
 
-    insecure = Flag()
-    scheduled = Flag()
-    importMode = Text()
+    insecure = Flag("Whether the registry's certificate may go unverified, or plain HTTP be spoken.")
+    scheduled = Flag(
+        "Whether the image is imported again and again, to notice when its tag moves in the registry. Only for "
+        "tags whose source is a DockerImage."
+    )
+    importMode = Text(
+        "What is imported of an image for several platforms: Legacy, which is the default, takes the image for "
+        "one platform, PreserveOriginal the whole.",
+        metadata={"enum": ["", "Legacy", "PreserveOriginal"]},
+    )
 
 
 class TagReferencePolicySchema(Wire):
-    """How pull specs are made for a tag"""
+    """From where the image of a tag is to be pulled."""
 
-    type = Text()
+    type = Text(
+        "Source, which is the default: from where the image was imported. Local: through the internal registry, "
+        "so that those who pull need no credentials of the source.",
+        metadata={"enum": ["", "Source", "Local"]},
+    )
 
 
 class TagReferenceSchema(Wire):
-    """spec.tags[]"""
+    """What a tag of a stream is meant to be: where its image comes from, and how it is imported and pulled.
 
-    name = Text()
-    annotations = TextMap(load_default=None)
-    source = One(ObjectReferenceSchema, data_key="from")
-    reference = Flag()
-    generation = Whole(load_default=None)
-    importPolicy = One(TagImportPolicySchema)
-    referencePolicy = One(TagReferencePolicySchema)
+    A tag need not have a source. Images can be pushed to it, or put on it by a mapping.
+    """
+
+    name = Text("The tag.")
+    annotations = TextMap(
+        "Annotations that the tag's image is shown with.", load_default=None, metadata={"nullable": True}
+    )
+    source = One(
+        ObjectReferenceSchema, "Where the tag's image comes from.", data_key="from", metadata={"nullable": True}
+    )
+    reference = Flag(
+        "Whether the tag only names its source: then nothing is imported, and the tag has a pull specification "
+        "but no image."
+    )
+    generation = Whole(
+        "The generation of the stream when the tag was last changed. An image of an older generation means that "
+        "an import is due. Sending 0 asks for another import.",
+        load_default=None,
+        metadata={"nullable": True},
+    )
+    importPolicy = One(TagImportPolicySchema, "How the image is imported from a registry.")
+    referencePolicy = One(TagReferencePolicySchema, "From where the image is to be pulled.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> TagReference:
@@ -84,12 +115,12 @@ class TagReferenceSchema(Wire):
 
 
 class TagEventSchema(Wire):
-    """status.tags[].items[]"""
+    """One entry in the history of a tag: an image that it named at some time."""
 
-    created = Time()
-    dockerImageReference = Text()
-    image = Text()
-    generation = Whole()
+    created = Time("When the tag came to name the image.", metadata={"nullable": True})
+    dockerImageReference = Text("The pull specification of the image.")
+    image = Text("The name of the image, its digest; empty where the tag is only a reference.")
+    generation = Whole("The generation of the stream that the image came with.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> TagEvent:
@@ -100,14 +131,14 @@ class TagEventSchema(Wire):
 
 
 class TagEventConditionSchema(Wire):
-    """status.tags[].conditions[]"""
+    """What is to be known of a tag beside its images, such as an import that failed."""
 
-    type = Text()
-    status = Text()
-    lastTransitionTime = Time()
-    reason = Text()
-    message = Text()
-    generation = Whole()
+    type = Text("What the condition is about. ImportSuccess tells whether the last import succeeded.")
+    status = Text("Whether it is so.", metadata={"enum": ["True", "False", "Unknown"]})
+    lastTransitionTime = Time("When the status last changed.", metadata={"nullable": True})
+    reason = Text("Why, in one word for programs.")
+    message = Text("Why, for people.")
+    generation = Whole("The generation of the tag that the condition is about.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> TagEventCondition:
@@ -123,11 +154,13 @@ class TagEventConditionSchema(Wire):
 
 
 class NamedTagEventListSchema(Wire):
-    """status.tags[]"""
+    """The history of one tag."""
 
-    tag = Text()
-    items = Many(TagEventSchema)
-    conditions = Many(TagEventConditionSchema)
+    tag = Text("The tag.")
+    items = Many(
+        TagEventSchema, "The images that the tag names and has named, the newest first.", metadata={"nullable": True}
+    )
+    conditions = Many(TagEventConditionSchema, "What is to be known of the tag beside its images.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> tuple[str, History]:
@@ -136,25 +169,39 @@ class NamedTagEventListSchema(Wire):
 
 
 class ImageLookupPolicySchema(Wire):
-    """spec.lookupPolicy"""
+    """Whether workloads of the namespace find images by the names of streams."""
 
-    local = Flag()
+    local = Flag(
+        "Whether a short image name like web or web:stable, in a workload of the same namespace, stands for this "
+        "stream's image."
+    )
 
 
 class ImageStreamSpecSchema(Wire):
-    """spec"""
+    """What a stream is meant to be."""
 
-    lookupPolicy = One(ImageLookupPolicySchema)
-    dockerImageRepository = Text()
-    tags = Many(TagReferenceSchema, metadata={"merge_key": "name"})
+    lookupPolicy = One(
+        ImageLookupPolicySchema, "Whether workloads of the namespace find the stream's images by its name."
+    )
+    dockerImageRepository = Text(
+        "Deprecated: a repository in a registry, all of whose tags are imported. Name the source of each tag in "
+        "tags instead."
+    )
+    tags = Many(
+        TagReferenceSchema,
+        "The tags that have a source, or settings of their own. A tag that images are only pushed to needs no entry.",
+        metadata={"merge_key": "name"},
+    )
 
 
 class ImageStreamStatusSchema(Wire):
-    """status"""
+    """What a stream is: where it can be pulled from, and the history of every tag."""
 
-    dockerImageRepository = Text()
-    publicDockerImageRepository = Text()
-    tags = Many(NamedTagEventListSchema, metadata={"merge_key": "tag"})
+    dockerImageRepository = Text("Where the stream's images can be pulled from inside the cluster.")
+    publicDockerImageRepository = Text(
+        "Where they can be pulled from outside, if the registry can be reached from there."
+    )
+    tags = Many(NamedTagEventListSchema, "The history of every tag.", metadata={"merge_key": "tag"})
 
 
 class SentStream(Struct, frozen=True):
@@ -165,14 +212,35 @@ class SentStream(Struct, frozen=True):
     histories: dict[str, History]
 
 
-class ImageStreamSchema(Wire):
-    """ImageStream"""
+class ImageStreamSchema(KindSchema):
+    """A stream of container images under one name: its tags, and for every tag all images that it ever named.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    spec = One(ImageStreamSpecSchema)
-    status = One(ImageStreamStatusSchema)
+    Each tag is a stack. A new image is put on top, and what was there before stays below, so that a tag can be set
+    back to any earlier image. A tag follows a source named in spec.tags, an image in a registry or a tag or image
+    of this or another stream, or takes what is pushed to it. Deleting an image stream tag removes the tag with its
+    history; deleting the stream leaves the images.
+    """
+
+    example: ClassVar = {
+        "kind": "ImageStream",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": "web", "labels": {"app": "shop"}},
+        "spec": {
+            "lookupPolicy": {"local": True},
+            "tags": [
+                {
+                    "name": "stable",
+                    "from": {"kind": "DockerImage", "name": "quay.io/team/web:1.4"},
+                    "importPolicy": {"scheduled": True},
+                }
+            ],
+        },
+    }
+
+    spec = One(ImageStreamSpecSchema, "What the stream is meant to be.")
+    status = One(
+        ImageStreamStatusSchema, "What the stream is. Set by the server; written through the status subresource alone."
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentStream:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, post_load
 from msgspec import Struct
 
-from api.schemas.fields import AnyObject, Flag, Many, Text, TextList, TextMap, Time, Whole, print_time
+from api.schemas.fields import AnyObject, Flag, Many, One, Text, TextList, TextMap, Time, TimeText, Whole, print_time
 from imagestream_es.domain.errors import FieldProblem, Problem
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
@@ -34,24 +34,49 @@ class Meta(Struct, frozen=True, kw_only=True):
     managed_fields: tuple[dict[str, Any], ...] = ()
 
 
+META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+
+
 class Wire(Schema):
-    """A kind of object; what it does not know is passed over."""
+    """A type of object; what it does not know is passed over.
+
+    Documents of the API give it the name `package`.`title`, with its own name, less "Schema", where there is no
+    title. They describe it by its docstring, and its fields by what their metadata holds:
+
+    - `description`, for people; further words of OpenAPI and its `x-…` extensions are passed on as they are
+    - `merge_key`: the field by which a strategic merge patch tells the objects of this list apart
+    - `required`: a request without it is refused
+    - `nullable`: answers may hold null
+    - `definition`: the name of its type, where that is not one of the schemas
+    """
+
+    package: ClassVar[str] = "com.github.openshift.api.image.v1"
+    title: ClassVar[str] = ""
 
     class Meta:
         unknown = EXCLUDE
 
     error_messages = {"type": "cannot unmarshal a value of another type into an object"}  # noqa: RUF012 (marshmallow declares it an instance variable)
 
+    @classmethod
+    def definition(cls) -> str:
+        """The type's name in documents of the API."""
+        return f"{cls.package}.{cls.title or cls.__name__.removesuffix('Schema')}"
+
 
 class OwnerReferenceSchema(Wire):
-    """metadata.ownerReferences[]"""
+    """An object, in the same namespace or without one, that another object depends on."""
 
-    apiVersion = Text()
-    kind = Text()
-    name = Text()
-    uid = Text()
-    controller = Flag(load_default=None)
-    blockOwnerDeletion = Flag(load_default=None)
+    package = META
+
+    apiVersion = Text("The owner's apiVersion.", metadata={"required": True})
+    kind = Text("The owner's kind.", metadata={"required": True})
+    name = Text("The owner's name.", metadata={"required": True})
+    uid = Text("The owner's uid: a later object of the same name is not the owner.", metadata={"required": True})
+    controller = Flag("Whether this is the one owner that manages the object.", load_default=None)
+    blockOwnerDeletion = Flag(
+        "Whether the owner has to wait for the object to go, when it is deleted in the foreground.", load_default=None
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -60,15 +85,23 @@ class OwnerReferenceSchema(Wire):
 
 
 class ManagedFieldsEntrySchema(Wire):
-    """metadata.managedFields[]"""
+    """The fields that one client has set in one way."""
 
-    manager = Text()
-    operation = Text()
-    apiVersion = Text()
-    time = Text()
-    fieldsType = Text()
-    fieldsV1 = AnyObject()
-    subresource = Text()
+    package = META
+
+    manager = Text("The name that the client gave itself.")
+    operation = Text(
+        "How the fields were set: Apply is server-side apply, Update every other write.",
+        metadata={"enum": ["Apply", "Update"]},
+    )
+    apiVersion = Text("The version of the API that the names of the fields belong to.")
+    time = TimeText("When the entry last changed.")
+    fieldsType = Text("The format of the set of fields: always FieldsV1.")
+    fieldsV1 = AnyObject(
+        "The set of fields, in the format that fieldsType names.",
+        metadata={"definition": "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1"},
+    )
+    subresource = Text("The subresource that was written; empty for the object itself.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -77,23 +110,48 @@ class ManagedFieldsEntrySchema(Wire):
 
 
 class ObjectMetaSchema(Wire):
-    """metadata"""
+    """What every object has: its name, its version, and what tools and people note down with it."""
 
-    name = Text()
-    generateName = Text()
-    namespace = Text()
-    selfLink = Text()
-    uid = Text()
-    resourceVersion = Text()
-    generation = Whole()
-    creationTimestamp = Time()
-    deletionTimestamp = Time()
-    deletionGracePeriodSeconds = Whole(load_default=None)
-    labels = TextMap()
-    annotations = TextMap()
-    ownerReferences = Many(OwnerReferenceSchema)
-    finalizers = TextList()
-    managedFields = Many(ManagedFieldsEntrySchema)
+    package = META
+
+    name = Text("The object's name, the only one of its kind in its namespace. It cannot be changed.")
+    generateName = Text(
+        "The beginning of a name. Where name is empty, the server adds five characters and answers with the name "
+        "it made."
+    )
+    namespace = Text("The namespace that the object is in; empty for kinds of the whole cluster. It cannot be changed.")
+    selfLink = Text("The object's path. Only answers below /oapi/v1 have it.")
+    uid = Text(
+        "Tells the object from all others, earlier ones of the same name included. Set by the server; a write "
+        "that names another uid is refused."
+    )
+    resourceVersion = Text(
+        "The version of the object, another one after every change. An update that brings it along is refused if "
+        "somebody else was faster, and a watch can start from it. It has no other meaning for clients. Set by the "
+        "server."
+    )
+    generation = Whole("Counts the changes of spec. Set by the server.")
+    creationTimestamp = Time("When the object was created. Set by the server.", metadata={"nullable": True})
+    deletionTimestamp = Time(
+        "When the object was deleted, if it is still there because of its finalizers. Set by the server."
+    )
+    deletionGracePeriodSeconds = Whole(
+        "How many seconds a deleted object had left to end by itself: 0. Set by the server.", load_default=None
+    )
+    labels = TextMap("Keys and short values by which objects are selected.")
+    annotations = TextMap(
+        "Keys and values of any kind that tools and people keep with the object, up to 256 KiB in all. Nothing is "
+        "selected by them."
+    )
+    ownerReferences = Many(OwnerReferenceSchema, "The objects that this one depends on.", metadata={"merge_key": "uid"})
+    finalizers = TextList(
+        "Who has to agree before the object goes: a deleted object stays until all of them have taken their name "
+        "off this list.",
+        metadata={"x-kubernetes-patch-strategy": "merge", "x-kubernetes-list-type": "set"},
+    )
+    managedFields = Many(
+        ManagedFieldsEntrySchema, "Which client has set which fields; server-side apply finds conflicts by it."
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> Meta:
@@ -110,6 +168,21 @@ class ObjectMetaSchema(Wire):
             owners=tuple(data["ownerReferences"] or ()),
             managed_fields=tuple(data["managedFields"] or ()),
         )
+
+
+class KindSchema(Wire):
+    """An object by itself, with what all kinds have.
+
+    `example` is one that can be created as it stands, and `answer` the name of the type that answers its
+    creation, if not the object's own.
+    """
+
+    example: ClassVar[dict[str, Any]] = {}
+    answer: ClassVar[str] = ""
+
+    kind = Text("The kind of the object. A request may leave it out: the path tells it.")
+    apiVersion = Text("The group and version of the kind. A request may leave it out: the path tells them.")
+    metadata = One(ObjectMetaSchema, "Name, version and notes, as every object has them.")
 
 
 NO_META = Meta()
@@ -167,6 +240,8 @@ def stream_meta(stream: ImageStream) -> dict[str, Any]:
         meta["ownerReferences"] = list(stream.owners)
     if stream.finalizers:
         meta["finalizers"] = list(stream.finalizers)
+    if stream.managed:
+        meta["managedFields"] = list(stream.managed)
     return meta
 
 
@@ -197,4 +272,6 @@ def kept_meta(meta: Meta) -> dict[str, Any]:
         kept["ownerReferences"] = list(meta.owners)
     if meta.finalizers:
         kept["finalizers"] = list(meta.finalizers)
+    if meta.managed_fields:
+        kept["managedFields"] = list(meta.managed_fields)
     return kept

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import post_load
 from msgspec import Struct
 
-from api.schemas.fields import Flag, Many, One, Text, Whole, print_time
-from api.schemas.image import ImageSchema, SentImage, image_inside_json
+from api.schemas.fields import Many, One, Text, Whole, print_time
+from api.schemas.image import EXAMPLE_DIGEST, ImageSchema, SentImage, image_inside_json
 from api.schemas.image_stream import (
     History,
     ImageLookupPolicySchema,
@@ -20,7 +20,7 @@ from api.schemas.image_stream import (
     own_repository,
     tag_reference_json,
 )
-from api.schemas.meta import NO_META, Meta, ObjectMetaSchema, Wire, stream_meta
+from api.schemas.meta import META, NO_META, KindSchema, Meta, stream_meta
 from imagestream_es.application.queries import TagView
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import NO_TAG, ImageStream, Tag, shown_reference
@@ -35,17 +35,34 @@ class SentTag(Struct, frozen=True):
     history: History | None = None
 
 
-class ImageStreamTagSchema(Wire):
-    """ImageStreamTag"""
+class ImageStreamTagSchema(KindSchema):
+    """One tag of a stream, with the image that it names now. Its metadata.name is STREAM:TAG.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    tag = One(TagReferenceSchema)
-    generation = Whole()
-    lookupPolicy = One(ImageLookupPolicySchema)
-    conditions = Many(TagEventConditionSchema)
-    image = One(ImageSchema)
+    It is how to look at a tag's image, to set a tag to another source, and to remove a tag with its history. A tag
+    without an image is not found: ImageTag shows such tags too.
+    """
+
+    example: ClassVar = {
+        "kind": "ImageStreamTag",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": "web:latest"},
+        "tag": {"from": {"kind": "ImageStreamTag", "name": "stable"}},
+    }
+
+    tag = One(
+        TagReferenceSchema,
+        "What the tag is meant to be; null where images are only pushed to it.",
+        metadata={"nullable": True},
+    )
+    generation = Whole(
+        "The generation of the stream that the image came with. If tag has a greater one, an import is due or has "
+        "failed."
+    )
+    lookupPolicy = One(
+        ImageLookupPolicySchema, "Whether workloads of the namespace find the stream's images by its name."
+    )
+    conditions = Many(TagEventConditionSchema, "What is to be known of the tag beside its image.")
+    image = One(ImageSchema, "The image that the tag names now.")
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentTag:
@@ -53,15 +70,33 @@ class ImageStreamTagSchema(Wire):
         return SentTag(data["metadata"] or NO_META, data["tag"])
 
 
-class ImageTagSchema(Wire):
-    """ImageTag"""
+class ImageTagSchema(KindSchema):
+    """One tag of a stream with all there is to know of it: what it is meant to be, its whole history, and the image
+    that it names now. Its metadata.name is STREAM:TAG.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    spec = One(TagReferenceSchema)
-    status = One(NamedTagEventListSchema)
-    image = One(ImageSchema)
+    It is there as soon as the tag has a source or a history, also while its image is still to be imported.
+    """
+
+    example: ClassVar = {
+        "kind": "ImageTag",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": "web:next"},
+        "spec": {"from": {"kind": "DockerImage", "name": "quay.io/team/web:2.0-rc1"}},
+    }
+
+    spec = One(
+        TagReferenceSchema,
+        "What the tag is meant to be; null where images are only pushed to it.",
+        metadata={"nullable": True},
+    )
+    status = One(
+        NamedTagEventListSchema, "The history of the tag; null as long as there is none.", metadata={"nullable": True}
+    )
+    image = One(
+        ImageSchema,
+        "The image that the tag names now; null in lists, and where there is none.",
+        metadata={"nullable": True},
+    )
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentTag:
@@ -78,14 +113,26 @@ class SentMapping(Struct, frozen=True):
     image: SentImage
 
 
-class ImageStreamMappingSchema(Wire):
-    """ImageStreamMapping"""
+class ImageStreamMappingSchema(KindSchema):
+    """Puts an image on a tag: what a registry sends when an image was pushed. Its metadata.name is the stream's.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    image = One(ImageSchema)
-    tag = Text()
+    The image is made known if it is not yet; one that is known stays as it is.
+    """
+
+    answer = f"{META}.Status"
+    example: ClassVar = {
+        "kind": "ImageStreamMapping",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": "web"},
+        "tag": "pushed",
+        "image": {
+            "metadata": {"name": EXAMPLE_DIGEST},
+            "dockerImageReference": f"registry.example.com/demo/web@{EXAMPLE_DIGEST}",
+        },
+    }
+
+    image = One(ImageSchema, "The image.", metadata={"required": True})
+    tag = Text("The tag.", metadata={"required": True})
 
     @post_load
     def make(self, data: dict[str, Any], **_: Any) -> SentMapping:
@@ -94,19 +141,14 @@ class ImageStreamMappingSchema(Wire):
         return SentMapping(data["metadata"] or NO_META, data["tag"] or "", image)
 
 
-class ImageStreamImageSchema(Wire):
-    """ImageStreamImage"""
+class ImageStreamImageSchema(KindSchema):
+    """An image seen through a stream that has it in a history. Its metadata.name is STREAM@IMAGE.
 
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-    image = One(ImageSchema)
+    Whoever may read the stream sees its images in this way, without a right on the images of the whole cluster. The
+    beginning of a digest is enough to name an image.
+    """
 
-
-class ImageBlobReferencesSchema(Wire):
-    """images of an ImageStreamLayers"""
-
-    imageMissing = Flag()
+    image = One(ImageSchema, "The image.")
 
 
 def image_stream_tag_json(view: TagView, registry: str, metadata_version: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ refusals name it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Raw
 
@@ -46,12 +47,17 @@ def anyone(namespace: str, name: str) -> bool:  # noqa: ARG001
     return True
 
 
+Ownership = Callable[[ImageStream | None, ImageStream], Sequence[dict[str, Any]]]
+"""The managedFields of a stream after a write, told from the stream before (None: it was made) and after."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who commands: the origin for events, and from which other streams they may take images."""
+    """Who commands: the origin for events, from which other streams they may take images, and what they own."""
 
     by: Origin
     may_pull: Callable[[str, str], bool] = anyone
+    ownership: Ownership | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +121,8 @@ class Commands:
 
         def decide(work: Work) -> ImageStream:
             stream = work.stream_of(namespace, name) if name else self._unused(work, namespace, desired.generate_name)
-            stream.create(caller.by, uid, desired, work)
+            with _owning(caller, stream):
+                stream.create(caller.by, uid, desired, work)
             return stream
 
         return self._run(caller, decide, _copied, view_at, dry=dry)
@@ -146,7 +153,8 @@ class Commands:
         def decide(work: Work) -> ImageStream:
             stream = _existing(work, namespace, name, streams.RESOURCE)
             stream.check_position(expected.position, expected.uid, streams.RESOURCE, name)
-            stream.update(caller.by, desired, work)
+            with _owning(caller, stream):
+                stream.update(caller.by, desired, work)
             return stream
 
         return self._run(caller, decide, _copied, view_at, dry=dry)
@@ -299,11 +307,12 @@ class Commands:
     def _write_tag(
         self, work: Work, caller: Caller, stream: ImageStream, new: TagReference | None, tag: str, uid: str
     ) -> None:
-        if stream.exists:
-            stream.set_tag(caller.by, new, tag, work)
-        else:
-            tags = (new,) if new is not None else ()
-            stream.create(caller.by, uid, DesiredStream(tags=tags), work)
+        with _owning(caller, stream):
+            if stream.exists:
+                stream.set_tag(caller.by, new, tag, work)
+            else:
+                tags = (new,) if new is not None else ()
+                stream.create(caller.by, uid, DesiredStream(tags=tags), work)
 
     def delete_tag(
         self,
@@ -375,6 +384,15 @@ class Commands:
             return image
 
         return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+
+
+@contextmanager
+def _owning(caller: Caller, stream: ImageStream) -> Iterator[None]:
+    """Have the caller own what it writes in this block."""
+    before = stream.copy() if stream.exists else None
+    yield
+    if caller.ownership is not None and stream.exists:
+        stream.own(caller.by, caller.ownership(before, stream))
 
 
 def _existing(work: Work, namespace: str, name: str, resource: str) -> ImageStream:

@@ -75,7 +75,8 @@ class StreamEvent(DomainEvent, frozen=True, omit_defaults=True, kw_only=True):
     All causes share this one shape, so there is one way to fold them. `tags` maps names to new spec tags,
     None for one that was removed; `dropped` names tags whose history and conditions were removed; `put`
     are entries on top of histories; `conditions` are the new conditions of tags; `items` are whole
-    histories, newest first, written in place of the shown ones.
+    histories, newest first, written in place of the shown ones; `managed` are entries of managedFields
+    that are new, and without fields those that are gone.
     """
 
     labels: dict[str, str] | None = None
@@ -90,6 +91,7 @@ class StreamEvent(DomainEvent, frozen=True, omit_defaults=True, kw_only=True):
     put: tuple[Put, ...] = ()
     conditions: dict[str, tuple[TagEventCondition, ...]] | None = None
     items: dict[str, tuple[TagEvent, ...]] | None = None
+    managed: tuple[dict[str, Any], ...] = field(default=(), name="managedFields")
 
 
 class StreamCreated(StreamEvent, frozen=True, omit_defaults=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
+from imagestream_es.domain import ownership
 from imagestream_es.domain.errors import AlreadyExists, Conflict, FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.events import (
     ImageMapped,
@@ -135,6 +136,7 @@ class ImageStream:
         "id",
         "labels",
         "local_lookup",
+        "managed",
         "name",
         "namespace",
         "number",
@@ -181,6 +183,7 @@ class ImageStream:
         self.owners: tuple[dict[str, Any], ...] = ()
         self.deletion: int | None = None
         self.local_lookup = False
+        self.managed: tuple[dict[str, Any], ...] = ()
         self.source_repository = ""
         self.tags: dict[str, Tag] = {}
 
@@ -201,6 +204,8 @@ class ImageStream:
             self.exists = False
             self.tags = {}
         self._apply_metadata(event)
+        if event.managed:
+            self.managed = ownership.merged(self.managed, event.managed)
         for name in event.dropped:
             changes.append(TagChange(name, DROPPED, self.tags[name].head, None))
             self._set(name, head=None, conditions=())
@@ -379,6 +384,18 @@ class ImageStream:
         if self.deletion is not None and not desired.finalizers:
             event = StreamDeleted(by=by)
         self._record(event)
+
+    def own(self, by: Origin, entries: Sequence[dict[str, Any]]) -> None:
+        """Note who manages which fields from now on, in the event that was just decided if there is one."""
+        managed = ownership.difference(self.managed, entries)
+        if not managed:
+            return
+        if self.pending:
+            event, changes = self.pending.pop()
+            self.pending.append((msgspec.structs.replace(event, managed=managed), changes))
+            self.managed = ownership.merged(self.managed, managed)
+        else:
+            self._record(StreamUpdated(by=by, managed=managed))
 
     def set_tag(self, by: Origin, tag: TagReference | None, name: str, catalog: Catalog) -> None:
         """Write one spec tag (None removes it and keeps its history). Raises Invalid."""

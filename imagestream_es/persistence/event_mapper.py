@@ -7,11 +7,11 @@ does not know are passed over, fields that an old event lacks take their default
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent, Transcoder
-from eventsourcing.utils import register_topic, resolve_topic
 from msgspec import Struct
 
 from imagestream_es.domain.events import EVENTS, DomainEvent
@@ -38,12 +38,12 @@ class JSONBytes(Transcoder):
 
 
 class EventMapper(Mapper[str]):
-    """Maps `Recorded` events to stored events and back."""
+    """Maps `Recorded` events to stored events and back; a topic is looked up among `events` and nowhere else."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Iterable[type[DomainEvent]] = EVENTS) -> None:
         super().__init__(JSONBytes())
         self._encoder = msgspec.json.Encoder()
-        self._decoders: dict[str, msgspec.json.Decoder[DomainEvent]] = {}
+        self._decoders = {event.TOPIC: msgspec.json.Decoder(event) for event in events}
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """The stored form of a `Recorded` event."""
@@ -62,12 +62,13 @@ class EventMapper(Mapper[str]):
         """The event of a topic and its stored bytes. Raises MapperDeserialisationError if it can't be read."""
         decoder = self._decoders.get(topic)
         if decoder is None:
-            decoder = self._decoders[topic] = msgspec.json.Decoder(resolve_topic(topic))
+            message = f"no event is known by the topic '{topic}'"
+            raise MapperDeserialisationError(message)
         try:
             if decoder.type.class_version > 1:
                 return self._upcast(decoder.type, state)
             return decoder.decode(state)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:
             message = f"an event of topic '{topic}' can't be read: {error}"
             raise MapperDeserialisationError(message) from error
 
@@ -80,7 +81,3 @@ class EventMapper(Mapper[str]):
         # Through JSON again, so that raw parts of a document are read as they always are.
         event: DomainEvent = msgspec.json.decode(self.transcoder.encode(fields), type=event_class)
         return event
-
-
-for _event_class in EVENTS:
-    register_topic(_event_class.TOPIC, _event_class)

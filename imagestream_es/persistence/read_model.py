@@ -82,6 +82,7 @@ class _StreamDocument(Struct, omit_defaults=True):
     deletion: int | None = None
     local_lookup: bool = False
     source_repository: str = ""
+    managed: tuple[dict[str, Any], ...] = ()
 
 
 class _Snapshot(Struct, omit_defaults=True):
