@@ -64,7 +64,7 @@ def problems(operations: Iterable[Operation], log: Sequence[Logged]) -> list[str
         *_of_the_log(log, writes),
         *_of_writes(writes.values(), log),
         *_of_real_time(log, writes),
-        *_of_conflicts(writes.values(), log, writes),
+        *_of_conflicts(log, writes),
         *_of_reads(reads, log, writes),
     ]
 
@@ -132,14 +132,15 @@ def _of_real_time(log: Sequence[Logged], writes: Mapping[str, Operation]) -> Ite
             earliest, first = write.end, event.key
 
 
-def _of_conflicts(writes: Iterable[Operation], log: Sequence[Logged], by_key: Mapping[str, Operation]) -> Iterator[str]:
+def _of_conflicts(log: Sequence[Logged], writes: Mapping[str, Operation]) -> Iterator[str]:
     """Of a true conflict the other side was asked for before the refusal came."""
-    after = {(event.stream, before): event for event in log for before in [_positions_before(log)[event.position]]}
-    for write in writes:
+    before = _positions_before(log)
+    after = {(event.stream, before[event.position]): event for event in log}
+    for write in writes.values():
         if write.outcome is not Outcome.CONFLICT:
             continue
         rival = after.get((write.stream, write.expected or NONE))
-        if rival is None or (rival.key in by_key and by_key[rival.key].start >= write.end):
+        if rival is None or (rival.key in writes and writes[rival.key].start >= write.end):
             yield f"{write.key} was refused for a conflict at position {write.expected} that was none"
 
 

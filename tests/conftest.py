@@ -20,6 +20,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from flask.testing import FlaskClient
+
+from api import create_app
+from imagestream_es.settings import Settings
 
 REQUIRE_ALL = os.environ.get("IMAGESTREAM_TEST_REQUIRE_ALL") == "1"
 COMMAND = Path(sys.executable).with_name("imagestream-es")
@@ -206,3 +210,11 @@ def postgres_url(postgres_cluster: str) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name}")
         yield postgres_cluster.removesuffix("/postgres") + f"/{name}"
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[FlaskClient]:
+    """A client of the application in this process, over an empty log."""
+    app = create_app(Settings(data_dir=tmp_path / "data"))
+    yield app.test_client()
+    app.extensions["imagestream"].close()

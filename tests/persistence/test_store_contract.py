@@ -6,14 +6,15 @@ import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
+from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+from msgspec import Raw
 
 from imagestream_es.domain.events import LogStarted, Origin
 from imagestream_es.domain.image import Image
@@ -159,10 +160,14 @@ def test_a_batch_with_one_taken_version_leaves_nothing_of_itself(store: Store) -
 
 
 def test_a_transaction_that_fails_leaves_nothing_and_the_next_one_works(store: Store) -> None:
-    with pytest.raises(ZeroDivisionError), store.writing() as rows:
-        rows.append([(1, event("a", 1))])
-        read_model.set_folded_until(rows, 1)
-        raise ZeroDivisionError
+    def fail() -> None:
+        with store.writing() as rows:
+            rows.append([(1, event("a", 1))])
+            read_model.set_folded_until(rows, 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with store.reading() as rows:
         assert rows.head() == 0
         assert read_model.folded_until(rows) == -1
@@ -179,13 +184,9 @@ def test_a_writing_transaction_sees_what_it_has_written(store: Store) -> None:
 
 def test_what_a_reading_transaction_writes_is_not_kept(store: Store) -> None:
     append(store, event("a", 1))
-    with store.reading() as rows:
-        try:
-            rows.run("DELETE FROM stored_events")
-        except OperationalError:
-            pass  # a store may refuse it outright
-        except Exception as error:  # noqa: BLE001
-            assert "read-only" in str(error)
+    # A store may refuse it outright.
+    with suppress(PersistenceError), store.reading() as rows:
+        rows.run("DELETE FROM stored_events")
     assert whole_log(store) == [(1, event("a", 1))]
 
 
@@ -309,7 +310,7 @@ def test_tables_can_be_created_by_many_at_once(kind: str, opener: Open) -> None:
         start.wait()
         try:
             store.create_tables()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failures.append(error)
 
     _run_all([threading.Thread(target=create, args=(store,)) for store in stores])
@@ -617,7 +618,7 @@ def an_image(name: str) -> Image:
     image = Image(name)
     image.version, image.position, image.exists = 3, 12, True
     image.uid, image.created, image.deletion = "uid", 4, 6
-    image.document = {"metadata": read_model.Raw(b'{"labels":{"a":"\xc3\xbc"}}'), "x": read_model.Raw(b"1.50")}
+    image.document = {"metadata": Raw(b'{"labels":{"a":"\xc3\xbc"}}'), "x": Raw(b"1.50")}
     return image
 
 
