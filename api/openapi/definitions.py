@@ -119,7 +119,8 @@ def _property(field: Field[Any]) -> Definition:
         found["x-kubernetes-patch-merge-key"] = metadata["merge_key"]
     if metadata.get("nullable"):
         found["nullable"] = True
-        found.setdefault("type", "object")  # without a type, null would still be forbidden
+        # Without a type, null would still be forbidden.
+        found.setdefault("type", field.openapi["type"] if isinstance(field, Nullable) else "object")
         found.pop("default", None)
     return found
 
@@ -133,7 +134,7 @@ def _type(field: Field[Any]) -> Definition:
         return {"type": "array", "items": value} if isinstance(field, Many) else value
     assert isinstance(field, Nullable)
     name = field.metadata.get("definition") or field.definition
-    return {"type": field.openapi["type"], "allOf": [refer(name)]} if name else dict(field.openapi)
+    return {"allOf": [refer(name)]} if name else dict(field.openapi)
 
 
 def _referring(name: str) -> Definition:

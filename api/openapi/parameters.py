@@ -1,0 +1,69 @@
+"""The parameters of operations, in the path and behind the question mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Parameter = dict[str, Any]
+
+
+def _query(name: str, of: str, description: str, enum: Iterable[str] = ()) -> Parameter:
+    schema: dict[str, Any] = {"type": of}
+    if enum:
+        schema["enum"] = list(enum)
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _path(name: str, description: str) -> Parameter:
+    return {"name": name, "in": "path", "description": description, "required": True, "schema": {"type": "string"}}
+
+
+NAME = _path("name", "The name of the object.")
+NAMESPACE = _path("namespace", "The namespace of the object.")
+
+PRETTY = [_query("pretty", "string", "true: the answer is indented for people.")]
+SELECT = [
+    _query(
+        "labelSelector",
+        "string",
+        "Only objects with such labels, such as app=web,tier!=front or env in (a,b).",
+    ),
+    _query("fieldSelector", "string", "Only objects with such fields, such as metadata.name=web."),
+]
+LIST = [
+    *SELECT,
+    _query("limit", "integer", "The most objects to answer at once; the list's metadata.continue asks for the rest."),
+    _query("continue", "string", "Asks for the next page: metadata.continue of the page before."),
+    _query(
+        "resourceVersion",
+        "string",
+        "A version that the answer must not be older than; with resourceVersionMatch=Exact, the version that is meant. "
+        "No version is ever too old.",
+    ),
+    _query("resourceVersionMatch", "string", "How resourceVersion is meant.", enum=("Exact", "NotOlderThan")),
+]
+WATCH = [
+    _query("watch", "boolean", "Answer changes as they happen, one JSON object a line, instead of a list."),
+    _query("allowWatchBookmarks", "boolean", "Tell the version now and then while nothing happens."),
+    _query("sendInitialEvents", "boolean", "Whether a watch begins with the objects that are there already."),
+    _query("timeoutSeconds", "integer", "After how many seconds a watch ends."),
+]
+_DRY = _query("dryRun", "string", "All: check everything and store nothing.", enum=("All",))
+WRITE = [
+    _DRY,
+    _query("fieldManager", "string", "The name under which managedFields notes who set a field."),
+    _query(
+        "fieldValidation",
+        "string",
+        "What becomes of unknown and repeated fields: Ignore drops them, Warn also tells, Strict refuses the request.",
+        enum=("Ignore", "Warn", "Strict"),
+    ),
+]
+PATCH = [*WRITE, _query("force", "boolean", "Take fields over from other managers. Only for server-side apply.")]
+DELETE = [
+    _DRY,
+    _query("gracePeriodSeconds", "integer", "Accepted, and without effect."),
+    _query("orphanDependents", "boolean", "Accepted, and without effect."),
+    _query("propagationPolicy", "string", "Accepted, and without effect."),
+]
