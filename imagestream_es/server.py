@@ -51,8 +51,8 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
     """Serve until SIGTERM or SIGINT; prints one line with the URL on stdout once requests are accepted.
 
     `create_app(settings)` returns the application with a service in `app.extensions["imagestream"]`. Its
-    `close()` is called after the last request; its `drain()`, where it has one, is called at the signal to
-    end the requests that would otherwise go on for ever (watches).
+    `drain()` is called at the signal, to end the requests that would otherwise go on for ever (watches), and its
+    `close()` after the last request.
 
     Raises SettingsError when a setting does not work here, OSError when the machine refuses something else,
     and whatever `create_app` raises.
@@ -74,8 +74,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
         print(f"Serving on {url}", flush=True)
         os.read(signals, 1)
         shutdown.set()
-        if hasattr(service, "drain"):
-            service.drain()
+        service.drain()
         finished = drained.wait(DRAIN_SECONDS)
     finally:
         service.close()

@@ -1,4 +1,4 @@
-"""Checks what clients were told against the log.
+"""Checks what clients were told against the log, and the views against a fold of it.
 
 The log is the only order there is, so nothing has to be searched: every check is one pass over sorted lists.
 Times are readings of one monotonic clock, taken by the clients before they ask and after they are answered.
@@ -13,6 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate, pairwise
+from typing import Any
+
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.sqlite import SQLiteStore
+from imagestream_es.persistence.store import Rows, Store
+from imagestream_es.projections.projector import fold
 
 NONE = 0
 """The position of a stream that was never written."""
@@ -182,3 +188,23 @@ class _Floor:
         """The newest position answered before `time`."""
         count = bisect_left(self._times, time)
         return self._newest[count - 1] if count else NONE
+
+
+def views(rows: Rows) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every view, in the order of keys."""
+    return {
+        table: rows.all(f"SELECT {', '.join((*key, *read_model.COLUMNS[table]))} FROM {table} ORDER BY {', '.join(key)}")
+        for table, key in read_model.KEYS.items()
+    }
+
+
+def folded_anew(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """What the views would be if they were folded from the log now."""
+    fresh = SQLiteStore(None)
+    try:
+        fresh.create_tables()
+        with store.reading() as live, fresh.writing() as copy:
+            fold(live, copy, 0, live.head(), lambda done, total: None)  # noqa: ARG005
+            return views(copy)
+    finally:
+        fresh.close()

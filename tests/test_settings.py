@@ -27,7 +27,10 @@ def test_without_arguments_the_service_listens_on_the_loopback_and_keeps_its_log
     assert settings.database_url is None
     assert settings.internal_registry == "172.30.56.218:5000"
     assert settings.external_registry is None
-    assert settings.request_threads == 600
+
+
+def test_open_watches_leave_threads_for_other_requests():
+    assert 0 < Settings().watches < Settings().request_threads
 
 
 def test_option_and_variable_of_a_setting_have_the_same_words():

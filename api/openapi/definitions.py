@@ -14,6 +14,7 @@ from typing import Any
 from marshmallow import Schema, class_registry
 from marshmallow.fields import Field
 
+from api.schemas import core, layers, reviews  # noqa: F401 (their schemas are found by name)
 from api.schemas.fields import AnyObject, Many, ManyByName, Nullable, One, Time
 from api.schemas.meta import META, KindSchema, Wire
 
@@ -67,8 +68,12 @@ def list_definition(kind: str, item: str) -> Definition:
     properties = {
         name: _property(field) for name, field in _fields(KindSchema).items() if name in ("kind", "apiVersion")
     }
-    properties["metadata"] = _referring(f"{META}.ListMeta") | {"description": "The version of the list, and its pages."}
-    properties["items"] = {"type": "array", "items": _referring(item), "description": "The objects."}
+    properties["metadata"] = {
+        "default": {},
+        "allOf": [refer(f"{META}.ListMeta")],
+        "description": "The version of the list, and its pages.",
+    }
+    properties["items"] = {"type": "array", "items": {"allOf": [refer(item)]}, "description": "The objects."}
     return {
         "description": f"A list of {kind} objects.",
         "type": "object",
@@ -80,7 +85,7 @@ def list_definition(kind: str, item: str) -> Definition:
 def _definition(schema: type[Wire]) -> Definition:
     fields = _fields(schema)
     definition: Definition = {
-        "description": inspect.getdoc(schema) or "",
+        "description": _unwrapped(inspect.getdoc(schema) or ""),
         "type": "object",
         "properties": {name: _property(field) for name, field in fields.items()},
     }
@@ -90,6 +95,11 @@ def _definition(schema: type[Wire]) -> Definition:
     if issubclass(schema, KindSchema) and schema.example:
         definition["example"] = schema.example
     return definition
+
+
+def _unwrapped(text: str) -> str:
+    """Text with a line for each paragraph."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _fields(schema: type[Wire]) -> dict[str, Field[Any]]:
@@ -119,8 +129,8 @@ def _property(field: Field[Any]) -> Definition:
         found["x-kubernetes-patch-merge-key"] = metadata["merge_key"]
     if metadata.get("nullable"):
         found["nullable"] = True
-        # Without a type, null would still be forbidden.
-        found.setdefault("type", field.openapi["type"] if isinstance(field, Nullable) else "object")
+        if "type" not in found:  # without one, null would still be forbidden
+            found["type"] = field.openapi["type"] if isinstance(field, Nullable) else "object"
         found.pop("default", None)
     return found
 
@@ -128,14 +138,10 @@ def _property(field: Field[Any]) -> Definition:
 def _type(field: Field[Any]) -> Definition:
     inner = _schema_in(field)
     if inner is not None:
-        value = _referring(inner.definition())
+        value = {"allOf": [refer(inner.definition())]}
         if isinstance(field, ManyByName):
             return {"type": "object", "additionalProperties": value}
-        return {"type": "array", "items": value} if isinstance(field, Many) else value
+        return {"type": "array", "items": value} if isinstance(field, Many) else {"default": {}, **value}
     assert isinstance(field, Nullable)
     name = field.metadata.get("definition") or field.definition
     return {"allOf": [refer(name)]} if name else dict(field.openapi)
-
-
-def _referring(name: str) -> Definition:
-    return {"default": {}, "allOf": [refer(name)]}

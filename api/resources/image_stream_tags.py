@@ -15,9 +15,10 @@ from imagestream_es.application.commands import TagWrite
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import KIND as STREAM_KIND
-from imagestream_es.domain.image_stream import NO_TAG, tag_problems
+from imagestream_es.domain.image_stream import NO_TAG
 from imagestream_es.domain.references import split_stream_tag, tag_name_problem
 from imagestream_es.domain.tags import TagReference
+from imagestream_es.domain.validation import tag_problems
 
 NAME = "imagestreamtags"
 KIND = "ImageStreamTag"

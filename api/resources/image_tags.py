@@ -15,7 +15,8 @@ from api.schemas.tags import ImageTagSchema, SentTag, image_tag_json
 from imagestream_es.application.commands import TagWrite
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
-from imagestream_es.domain.image_stream import NO_TAG, tag_problems
+from imagestream_es.domain.image_stream import NO_TAG
+from imagestream_es.domain.validation import tag_problems
 
 NAME = "imagetags"
 KIND = "ImageTag"

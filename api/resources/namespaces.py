@@ -10,20 +10,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 from api.call import Answer, Call
 from api.resource import Resource
-from api.schemas.fields import One, Text, print_time
-from api.schemas.meta import NO_META, Meta, ObjectMetaSchema, Wire
+from api.schemas.core import NamespaceSchema
+from api.schemas.fields import print_time
+from api.schemas.meta import NO_META, Meta
 from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 from imagestream_es.domain.references import namespace_problem
-
-
-class NamespaceSchema(Wire):
-    """Namespace"""
-
-    kind = Text()
-    apiVersion = Text()
-    metadata = One(ObjectMetaSchema)
-
 
 SCHEMA = NamespaceSchema()
 

@@ -1,8 +1,8 @@
-"""ImageStreamLayers and Secret: kinds that are only answered, described for documents of the API."""
+"""ImageStreamLayers: it is only answered, and described for documents of the API."""
 
 from __future__ import annotations
 
-from api.schemas.fields import Flag, ManyByName, Text, TextList, TextMap, Whole
+from api.schemas.fields import Flag, ManyByName, Text, TextList, Whole
 from api.schemas.meta import KindSchema, Wire
 
 
@@ -30,12 +30,3 @@ class ImageStreamLayersSchema(KindSchema):
 
     blobs = ManyByName(ImageLayerDataSchema, "What is known of every blob, by its digest.")
     images = ManyByName(ImageBlobReferencesSchema, "The blobs of every image, by its name.")
-
-
-class SecretSchema(KindSchema):
-    """Credentials for pulling images."""
-
-    package = "io.k8s.api.core.v1"
-
-    type = Text("What the secret is for, such as kubernetes.io/dockerconfigjson.")
-    data = TextMap("The content, in base64.", metadata={"additionalProperties": {"type": "string", "format": "byte"}})

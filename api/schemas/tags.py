@@ -156,7 +156,12 @@ def image_stream_tag_json(view: TagView, registry: str, metadata_version: str) -
     stream, tag = view.stream, view.stream.tags.get(view.tag, NO_TAG)
     shown = _tag_json(stream, view.tag, tag)
     if view.image is None:
-        shown["image"] = {"metadata": {"creationTimestamp": None}, "dockerImageMetadata": _NO_METADATA}
+        empty = {"kind": "DockerImage", "apiVersion": metadata_version} | _NO_METADATA
+        shown["image"] = {
+            "metadata": {"creationTimestamp": None},
+            "dockerImageMetadata": empty,
+            "dockerImageMetadataVersion": "1.0",
+        }
         if tag.head is not None:
             shown["image"]["dockerImageReference"] = tag.head.reference
         return shown
@@ -184,12 +189,14 @@ _NO_METADATA: dict[str, Any] = {"Id": "", "Created": None, "ContainerConfig": {}
 
 
 def _tag_json(stream: ImageStream, name: str, tag: Tag) -> dict[str, Any]:
+    # An entry that only refers, without an image, does not count here.
+    head = tag.head if tag.head is not None and tag.head.image else None
     meta: dict[str, Any] = {
         "name": f"{stream.name}:{name}",
         "namespace": stream.namespace,
         "uid": stream.uid,
         "resourceVersion": str(stream.position),
-        "creationTimestamp": print_time(tag.head.created if tag.head is not None else stream.created),
+        "creationTimestamp": print_time(stream.created if head is None else head.created),
     }
     if stream.labels:
         meta["labels"] = stream.labels
@@ -198,7 +205,7 @@ def _tag_json(stream: ImageStream, name: str, tag: Tag) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "metadata": meta,
         "tag": None if tag.spec is None else tag_reference_json(tag.spec),
-        "generation": tag.head.generation if tag.head is not None else 0,
+        "generation": 0 if head is None else head.generation,
         "lookupPolicy": {"local": stream.local_lookup},
     }
     if tag.conditions:

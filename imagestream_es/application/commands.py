@@ -29,7 +29,8 @@ from imagestream_es.domain.errors import (
 )
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image import Image
-from imagestream_es.domain.image_stream import DesiredStream, ImageStream, repository
+from imagestream_es.domain.image_stream import DesiredStream, ImageStream
+from imagestream_es.domain.references import stream_repository
 from imagestream_es.domain.tags import TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import StreamView, view_at
@@ -228,7 +229,7 @@ class Commands:
             if not found.exists:
                 found.register(caller.by, uid, document)
             elif managed:
-                base = repository(self.registry, namespace, name) or stream.source_repository
+                base = stream_repository(self.registry, namespace, name) or stream.source_repository
                 pull_spec = f"{base}@{image}"
             stream.map_image(caller.by, tag, image, pull_spec)
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from eventsourcing.persistence import PersistenceError, StoredEvent
+from eventsourcing.persistence import InterfaceError, OperationalError, PersistenceError, StoredEvent
 
+from imagestream_es.domain.errors import DomainError
 from imagestream_es.domain.events import LogStarted, Origin
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
@@ -79,8 +80,19 @@ class Work(Workspace):
         stream = self.stream_of(namespace, name)
         return stream if stream.exists else None
 
-    def images_in(self, stream: ImageStream, wanted: str) -> Sequence[TagEvent]:
-        """Entries of the stream's histories whose image `wanted` names or abbreviates; one for each image."""
+    def has_stream(self, namespace: str, name: str) -> bool:
+        """Whether there is a stream of that name."""
+        return self.stream_of(namespace, name).exists
+
+    def newest(self, namespace: str, name: str, tag: str) -> TagEvent | None:
+        """The newest entry of a tag of a stream, None without one."""
+        return self.stream_of(namespace, name).newest(tag)
+
+    def images_in(self, namespace: str, name: str, wanted: str) -> Sequence[TagEvent]:
+        """Entries of a stream's histories whose image `wanted` names or abbreviates; one for each image."""
+        stream = self.stream(namespace, name)
+        if stream is None:
+            return ()
         self.flush()
         return list(read_model.find_images(self.rows, stream, wanted).values())
 
@@ -117,10 +129,11 @@ class Work(Workspace):
         aggregate.position = self.head
         self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
 
-    def abandon(self) -> None:
+    def abandon(self, reason: Exception) -> None:
         """Take back what the decision under way has begun."""
         for aggregate in self._touched.values():
-            if aggregate.pending:
+            # A refusal comes before anything is changed in part, any other error may come at any moment.
+            if aggregate.pending or not isinstance(reason, DomainError):
                 self.forget(aggregate)
         self._touched.clear()
 
@@ -161,6 +174,10 @@ class _Job:
             self.future.set_exception(refusal)
 
 
+_STORE_FAILURES = (OperationalError, InterfaceError, OutcomeUnknown)
+"""What fails for every command alike."""
+
+
 class _Rollback(Exception):
     pass
 
@@ -177,6 +194,7 @@ class Writer:
         self._head = -1
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._door = threading.Lock()
         self._closed = False
 
     def start(self, by: Origin, log_id: str) -> None:
@@ -193,20 +211,26 @@ class Writer:
 
         Raises what the decision raises, and Unavailable.
         """
-        if self._closed:
-            raise Unavailable("the service is shutting down", may_be_stored=False)
         job = _Job(decision, dry)
-        self._jobs.put(job)
+        with self._door:
+            if self._closed:
+                raise Unavailable("the service is shutting down", may_be_stored=False)
+            self._jobs.put(job)
         kept = job.future.result()
         if dry:
             return kept  # type: ignore[no-any-return]
-        with self._store.reading() as rows:
-            return decision.look(rows, kept)
+        try:
+            with self._store.reading() as rows:
+                return decision.look(rows, kept)
+        except PersistenceError as error:
+            message = "the change was stored, but the store can't show it now"
+            raise Unavailable(message, may_be_stored=True) from error
 
     def close(self) -> None:
         """Finish what waits, then stop."""
-        self._closed = True
-        self._jobs.put(None)
+        with self._door:  # behind it comes nothing any more
+            self._closed = True
+            self._jobs.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
@@ -225,14 +249,7 @@ class Writer:
             if commands:
                 self._commit(commands)
             if job is None:
-                self._refuse_rest()
                 return
-
-    def _refuse_rest(self) -> None:
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None:
-                job.future.set_exception(Unavailable("the service is shutting down", may_be_stored=False))
 
     def _begin(self, rows: Rows) -> Work:
         head = rows.head()
@@ -256,7 +273,12 @@ class Writer:
         except Exception as error:
             self._streams.clear()
             self._head = -1
-            self._fail(jobs, error)
+            if len(jobs) == 1 or isinstance(error, _STORE_FAILURES):
+                self._fail(jobs, error)
+            else:
+                # Something that one of them brought can't be stored. Nothing was: so each goes alone.
+                for job in jobs:
+                    self._commit([job])
             return
         if self._head > before:
             self._committed(self._head)
@@ -300,7 +322,7 @@ def _decide(work: Work, job: _Job) -> tuple[Any, BaseException | None]:
     except PersistenceError:
         raise
     except Exception as refusal:
-        work.abandon()
+        work.abandon(refusal)
         return None, refusal
     work.seal()
     return job.decision.keep(result), None

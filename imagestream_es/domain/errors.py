@@ -38,6 +38,15 @@ class Conflict(DomainError):
     name: str
     detail: str = "the object has been modified; please apply your changes to the latest version and try again"
 
+    @classmethod
+    def other_object(cls, resource: str, name: str, wanted: str, uid: str) -> Conflict:
+        """The caller means the object whose uid is `wanted`, and this one's is `uid`."""
+        detail = (
+            f"the UID in the precondition ({wanted}) does not match the UID in record ({uid}). "
+            "The object might have been deleted and then recreated"
+        )
+        return cls(resource, name, detail)
+
 
 @dataclass
 class BadRequest(DomainError):

@@ -121,12 +121,7 @@ class Image:
     def check_position(self, position: int | None, uid: str | None) -> None:
         """Raises Conflict if the caller saw another position, or means another object, than this one."""
         if uid and uid != self.uid:
-            raise Conflict(
-                RESOURCE,
-                self.name,
-                f"the UID in the precondition ({uid}) does not match the UID in record ({self.uid}). "
-                "The object might have been deleted and then recreated",
-            )
+            raise Conflict.other_object(RESOURCE, self.name, uid, self.uid)
         if position is not None and position != self.position:
             raise Conflict(RESOURCE, self.name)
 

@@ -1,23 +1,26 @@
 """The image stream: every rule about tags and their histories.
 
-`decide` methods look at the present state, refuse or make one event, and fold it in; `apply` is the only
-place that knows how an event changes a stream, for commands, views, replays and looks into the past alike.
-The stream keeps the newest entry of each tag and not the history below it, so a push costs the same
-whatever the history is.
+Decisions look at the present state, refuse or make one event, and fold it in; `apply` is the only place that
+knows how an event changes a stream, for commands, views, replays and looks into the past alike. The stream
+keeps the newest entry of each tag and not the history below it, so a push costs the same whatever the history
+is, and however many other tags there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from imagestream_es.domain import ownership
 from imagestream_es.domain.errors import AlreadyExists, Conflict, FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.events import (
     ImageMapped,
+    ImagesImported,
     Origin,
     Put,
     StatusReplaced,
@@ -30,24 +33,17 @@ from imagestream_es.domain.events import (
     TagDeleted,
     TagSet,
 )
-from imagestream_es.domain.references import (
-    DockerImageReference,
-    InvalidReference,
-    split_stream_image,
-    split_stream_tag,
-)
+from imagestream_es.domain.references import stream_repository
+from imagestream_es.domain.resolution import Catalog, Resolution, followed_tags
 from imagestream_es.domain.tags import (
-    DOCKER_IMAGE,
-    IMAGE_STREAM_IMAGE,
-    IMAGE_STREAM_TAG,
     LOCAL,
-    SOURCE_KINDS,
     TagEvent,
     TagEventCondition,
     TagReference,
     put_on_top,
     same_target,
 )
+from imagestream_es.domain.validation import history_problems, repository_problems, tag_problems
 
 T = TypeVar("T")
 
@@ -61,6 +57,9 @@ class Tag(Struct, frozen=True):
     spec: TagReference | None = None
     head: TagEvent | None = None
     conditions: tuple[TagEventCondition, ...] = ()
+
+
+NO_TAG = Tag()
 
 
 class TagChange(Struct, frozen=True):
@@ -84,6 +83,7 @@ IMPORTED = "imported"
 IMPORT_FAILED = "import-failed"
 SPEC_SET = "spec-set"
 SPEC_REMOVED = "spec-removed"
+CONDITIONS_SET = "conditions-set"
 REPLACED = "replaced"
 DROPPED = "dropped"
 
@@ -99,23 +99,6 @@ class DesiredStream(Struct, frozen=True, kw_only=True):
     local_lookup: bool = False
     source_repository: str = ""
     tags: tuple[TagReference, ...] = ()
-
-
-class Catalog(Protocol):
-    """What a decision may ask about the world around its stream."""
-
-    @property
-    def registry(self) -> str:
-        """Host of the internal registry, "" without one."""
-
-    def stream(self, namespace: str, name: str) -> ImageStream | None:
-        """The stream of that name, None if there is none."""
-
-    def images_in(self, stream: ImageStream, wanted: str) -> Sequence[TagEvent]:
-        """Entries of the stream's histories whose image is named, or abbreviated, by `wanted`; one for each image."""
-
-    def may_pull(self, namespace: str, name: str) -> bool:
-        """Whether the caller may take images from that stream."""
 
 
 class ImageStream:
@@ -148,6 +131,7 @@ class ImageStream:
         "tags",
         "uid",
         "version",
+        "_followers",
     )
 
     def __init__(self, namespace: str, name: str) -> None:
@@ -164,9 +148,7 @@ class ImageStream:
 
     def copy(self) -> ImageStream:
         """The stream as it is now, untouched by what happens to this one later."""
-        twin = ImageStream(self.namespace, self.name)
-        for slot in self.__slots__:
-            setattr(twin, slot, getattr(self, slot))
+        twin = copy(self)
         # All else is replaced and never changed in place.
         twin.tags, twin.pending = dict(self.tags), []
         return twin
@@ -186,11 +168,13 @@ class ImageStream:
         self.managed: tuple[dict[str, Any], ...] = ()
         self.source_repository = ""
         self.tags: dict[str, Tag] = {}
+        # Made when it is asked for, and again after a spec tag changed: pushes ask often and change none.
+        self._followers: dict[str, list[str]] | None = None
 
     # --- the fold
 
     def apply(self, event: StreamEvent) -> list[TagChange]:
-        """Fold one event into the stream; answers what it did to the tags."""
+        """Fold one event into the stream; answers what it did to the tags, something for each that it changed."""
         changes: list[TagChange] = []
         if isinstance(event, StreamCreated):
             self._begin(event.uid, event.by.seconds)
@@ -201,78 +185,97 @@ class ImageStream:
             self.deletion = event.by.seconds
         elif isinstance(event, StreamDeleted):
             changes = [TagChange(name, DROPPED, tag.head, None) for name, tag in sorted(self.tags.items())]
-            self.exists = False
-            self.tags = {}
+            self._end()
         self._apply_metadata(event)
-        if event.managed:
-            self.managed = ownership.merged(self.managed, event.managed)
         for name in event.dropped:
-            changes.append(TagChange(name, DROPPED, self.tags[name].head, None))
-            self._set(name, head=None, conditions=())
-        self._apply_spec_tags(event, changes)
-        direct = IMPORTED if event.TOPIC == "imagestream.images-imported" else PUT
+            changes.append(TagChange(name, DROPPED, self.newest(name), None))
+            self._keep(name, Tag(self.tag(name).spec))
+        if event.tags:
+            self._apply_spec_tags(event, event.tags, changes)
         for put in event.put:
-            entry = TagEvent(
-                event.by.seconds if put.created is None else put.created,
-                f"{self.repository}@{put.image}" if put.reference is None else put.reference,
-                put.image,
-                put.generation,
-            )
-            changes.append(self._put(put.tag, entry, direct))
-            changes.extend(self._put(follower, entry, FOLLOWED) for follower in put.followers)
-        for name, items in (event.items or {}).items():
-            before = self._tag(name).head
-            head = items[0] if items else None
-            changes.append(TagChange(name, REPLACED, before, head, items=items))
-            self._set(name, head=head)
-        for name, conditions in (event.conditions or {}).items():
-            head = self._tag(name).head
-            if direct == IMPORTED and conditions:
-                changes.append(TagChange(name, IMPORT_FAILED, head, head))
-            self._set(name, conditions=conditions)
+            self._apply_put(event, put, changes)
+        if event.items:
+            self._apply_items(event.items, changes)
+        if event.conditions:
+            self._apply_conditions(event, event.conditions, changes)
         self.version += 1
         return changes
 
-    def _apply_metadata(self, event: StreamEvent) -> None:
-        for attribute in (
-            "labels",
-            "annotations",
-            "finalizers",
-            "owners",
-            "generation",
-            "local_lookup",
-            "source_repository",
-        ):
-            value = getattr(event, attribute)
-            if value is not None:
-                setattr(self, attribute, value)
+    def _end(self) -> None:
+        self.exists = False
+        self.tags = {}
+        self._followers = None
 
-    def _apply_spec_tags(self, event: StreamEvent, changes: list[TagChange]) -> None:
-        if not event.tags:
-            return
-        told = {put.tag for put in event.put}.union(event.dropped, event.conditions or ())
-        for name, spec in event.tags.items():
-            head = self._tag(name).head
+    def _apply_metadata(self, event: StreamEvent) -> None:
+        if event.labels is not None:
+            self.labels = event.labels
+        if event.annotations is not None:
+            self.annotations = event.annotations
+        if event.finalizers is not None:
+            self.finalizers = event.finalizers
+        if event.owners is not None:
+            self.owners = event.owners
+        if event.generation is not None:
+            self.generation = event.generation
+        if event.local_lookup is not None:
+            self.local_lookup = event.local_lookup
+        if event.source_repository is not None:
+            self.source_repository = event.source_repository
+        if event.managed:
+            self.managed = ownership.merged(self.managed, event.managed)
+
+    def _apply_spec_tags(
+        self, event: StreamEvent, specs: Mapping[str, TagReference | None], changes: list[TagChange]
+    ) -> None:
+        told = _told_by_entries(event)
+        for name, spec in specs.items():
+            tag = self.tag(name)
             if name not in told:
-                changes.append(TagChange(name, SPEC_SET if spec else SPEC_REMOVED, head, head))
-            self._set(name, spec=spec)
+                changes.append(TagChange(name, SPEC_REMOVED if spec is None else SPEC_SET, tag.head, tag.head))
+            self._keep(name, Tag(spec, tag.head, tag.conditions))
+        self._followers = None
+
+    def _apply_put(self, event: StreamEvent, put: Put, changes: list[TagChange]) -> None:
+        entry = TagEvent(
+            event.by.seconds if put.created is None else put.created,
+            f"{self.repository}@{put.image}" if put.reference is None else put.reference,
+            put.image,
+            put.generation,
+        )
+        changes.append(self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT))
+        for follower in put.followers:
+            changes.append(self._put(follower, entry, FOLLOWED))
 
     def _put(self, name: str, entry: TagEvent, kind: str) -> TagChange:
-        before = self._tag(name).head
-        head, folded = put_on_top(before, entry)
-        self._set(name, head=head, conditions=())
-        return TagChange(name, kind, before, head, folded)
+        tag = self.tag(name)
+        head, folded = put_on_top(tag.head, entry)
+        self.tags[name] = Tag(tag.spec, head)
+        return TagChange(name, kind, tag.head, head, folded)
 
-    def _tag(self, name: str) -> Tag:
-        return self.tags.get(name, NO_TAG)
+    def _apply_items(self, histories: Mapping[str, tuple[TagEvent, ...]], changes: list[TagChange]) -> None:
+        for name, items in histories.items():
+            tag = self.tag(name)
+            head = items[0] if items else None
+            changes.append(TagChange(name, REPLACED, tag.head, head, items=items))
+            self._keep(name, Tag(tag.spec, head, tag.conditions))
 
-    def _set(self, name: str, **parts: Any) -> None:
-        tag = self._tag(name)
-        new = Tag(parts.get("spec", tag.spec), parts.get("head", tag.head), parts.get("conditions", tag.conditions))
-        if new == NO_TAG:
+    def _apply_conditions(
+        self, event: StreamEvent, found: Mapping[str, tuple[TagEventCondition, ...]], changes: list[TagChange]
+    ) -> None:
+        told = _told_by_entries(event).union(event.tags or ())
+        for name, conditions in found.items():
+            tag = self.tag(name)
+            if _failed(event, conditions):
+                changes.append(TagChange(name, IMPORT_FAILED, tag.head, tag.head))
+            elif name not in told:
+                changes.append(TagChange(name, CONDITIONS_SET, tag.head, tag.head))
+            self._keep(name, Tag(tag.spec, tag.head, conditions))
+
+    def _keep(self, name: str, tag: Tag) -> None:
+        if tag == NO_TAG:
             self.tags.pop(name, None)
         else:
-            self.tags[name] = new
+            self.tags[name] = tag
 
     def _record(self, event: StreamEvent) -> None:
         self.pending.append((event, self.apply(event)))
@@ -284,23 +287,22 @@ class ImageStream:
         """The spec tags by name, in the order of names."""
         return {name: tag.spec for name, tag in sorted(self.tags.items()) if tag.spec is not None}
 
-    def followers(self, tag: str) -> list[str]:
-        """The tags of this stream that follow `tag`, in order."""
-        names = (tag, f"{self.name}:{tag}")
-        return [
-            name
-            for name, other in sorted(self.tags.items())
-            if name != tag and other.spec is not None and self._follows(other.spec, names)
-        ]
+    def tag(self, name: str) -> Tag:
+        """What the stream remembers of a tag."""
+        return self.tags.get(name, NO_TAG)
 
-    def _follows(self, spec: TagReference, names: tuple[str, ...]) -> bool:
-        source = spec.source
-        return (
-            source is not None
-            and source.kind == IMAGE_STREAM_TAG
-            and source.namespace in ("", self.namespace)
-            and source.name in names
-        )
+    def newest(self, name: str) -> TagEvent | None:
+        """The newest entry of a tag, None without one."""
+        return self.tag(name).head
+
+    def followers(self, name: str) -> Sequence[str]:
+        """The tags of this stream that follow a tag directly, in order."""
+        if self._followers is None:
+            self._followers = defaultdict(list)
+            for follower, tag in followed_tags(self.spec_tags.values(), self.namespace, self.name).items():
+                if follower != tag:
+                    self._followers[tag].append(follower)
+        return self._followers.get(name, ())
 
     # --- decisions
 
@@ -311,16 +313,13 @@ class ImageStream:
         self._record(self._creation(by, uid, desired, catalog))
 
     def _creation(self, by: Origin, uid: str, desired: DesiredStream, catalog: Catalog) -> StreamCreated:
-        tags = {tag.name: _with_generation(tag, 1) for tag in sorted(desired.tags, key=lambda tag: tag.name)}
-        resolution = Resolution(self, by, 1, catalog)
-        resolution.resolve(tags)
-        self._refuse(resolution.problems, desired.source_repository, tags.values())
-        resolution.follow(tags)
+        tags = {tag.name: _with_generation(tag, 1) for tag in _by_name(desired.tags)}
         event: type[StreamCreated]
         if self.version:
-            event, base = StreamRecreated, None
+            event, base, repository = StreamRecreated, None, self.repository
         else:
-            event, base = StreamCreated, repository(catalog.registry, self.namespace, self.name)
+            base = repository = stream_repository(catalog.registry, self.namespace, self.name)
+            event = StreamCreated
         return event(
             by=by,
             namespace=self.namespace,
@@ -336,7 +335,7 @@ class ImageStream:
             local_lookup=desired.local_lookup or None,
             source_repository=desired.source_repository or None,
             tags=dict(tags) or None,
-            put=self._as_puts(by, resolution.recorded, self.repository if base is None else base),
+            put=self._puts(by, desired, 1, tags, tags, catalog, repository),
         )
 
     def update(
@@ -349,24 +348,18 @@ class ImageStream:
     ) -> None:
         """Write spec and metadata as `desired` says; nothing happens if that is how they are. Raises Invalid."""
         old = self.spec_tags
-        wanted = {tag.name: self._kept_generation(tag) for tag in sorted(desired.tags, key=lambda tag: tag.name)}
+        wanted = {tag.name: self._kept_generation(tag) for tag in _by_name(desired.tags)}
         spec_changed = (
             wanted != old
             or desired.local_lookup != self.local_lookup
             or desired.source_repository != self.source_repository
         )
         generation = self.generation + 1 if spec_changed else self.generation
-        moved = {name: tag for name, tag in wanted.items() if name not in old or self._source_changed(old[name], tag)}
+        changed = {name for name, tag in wanted.items() if name not in old or self._source_changed(old[name], tag)}
         tags = {
-            name: _with_generation(tag, generation) if name in moved or not tag.generation else tag
+            name: _with_generation(tag, generation) if name in changed or not tag.generation else tag
             for name, tag in wanted.items()
         }
-        resolution = Resolution(self, by, generation, catalog)
-        resolution.resolve({name: tags[name] for name in moved})
-        self._refuse(resolution.problems, desired.source_repository, tags.values())
-        removed: dict[str, TagReference | None] = dict.fromkeys(name for name in old if name not in tags)
-        changed = removed | {name: tag for name, tag in tags.items() if old.get(name) != tag}
-        resolution.follow({**{name: tag.spec for name, tag in self.tags.items()}, **changed})
         event = event_class(
             by=by,
             labels=_if_new(desired.labels, self.labels),
@@ -376,8 +369,8 @@ class ImageStream:
             generation=_if_new(generation, self.generation),
             local_lookup=_if_new(desired.local_lookup, self.local_lookup),
             source_repository=_if_new(desired.source_repository, self.source_repository),
-            tags=changed or None,
-            put=self._as_puts(by, resolution.recorded, self.repository),
+            tags=_difference(old, tags) or None,
+            put=self._puts(by, desired, generation, tags, changed, catalog, self.repository),
         )
         if event == event_class(by=by):
             return
@@ -392,7 +385,7 @@ class ImageStream:
             return
         if self.pending:
             event, changes = self.pending.pop()
-            self.pending.append((msgspec.structs.replace(event, managed=managed), changes))
+            self.pending.append((replace(event, managed=managed), changes))
             self.managed = ownership.merged(self.managed, managed)
         else:
             self._record(StreamUpdated(by=by, managed=managed))
@@ -431,12 +424,12 @@ class ImageStream:
         )
 
     def map_image(self, by: Origin, tag: str, image: str, reference: str) -> None:
-        """Put an image on a tag and on the tags that follow it directly; nothing happens if all show it."""
+        """Put an image on a tag, and on the tags that follow it directly; nothing happens if the tag shows it."""
         entry = TagEvent(by.seconds, reference, image, self.generation)
-        moved = not same_target(self._tag(tag).head, entry)
-        followers = tuple(name for name in self.followers(tag) if not same_target(self.tags[name].head, entry))
-        if moved:
-            self._record(ImageMapped(by=by, put=(_as_put(by, tag, entry, self.repository, followers),)))
+        if same_target(self.newest(tag), entry):
+            return
+        followers = tuple(name for name in self.followers(tag) if not same_target(self.newest(name), entry))
+        self._record(ImageMapped(by=by, put=(_as_put(by, tag, entry, self.repository, followers),)))
 
     def replace_status(
         self,
@@ -456,9 +449,9 @@ class ImageStream:
             wanted, wanted_conditions = tags.get(name, ((), ()))
             wanted = self._with_head_generation(name, wanted)
             if wanted != shown:
-                problems.extend(_status_problems(name, wanted, {item.reference for item in shown}))
+                problems.extend(history_problems(name, wanted, {item.reference for item in shown}))
                 items[name] = wanted
-            if wanted_conditions != self._tag(name).conditions:
+            if wanted_conditions != self.tag(name).conditions:
                 conditions[name] = wanted_conditions
         if problems:
             raise Invalid(KIND, self.name, problems)
@@ -468,7 +461,7 @@ class ImageStream:
     def _with_head_generation(self, name: str, items: tuple[TagEvent, ...]) -> tuple[TagEvent, ...]:
         if not items or items[0].generation:
             return items
-        head, tag = items[0], self._tag(name)
+        head, tag = items[0], self.tag(name)
         generation = self.generation
         unchanged = tag.head is not None and (tag.head.reference, tag.head.image) == (
             head.reference,
@@ -488,23 +481,39 @@ class ImageStream:
     def check_position(self, position: int | None, uid: str | None, resource: str, name: str) -> None:
         """Raises Conflict if the caller saw another position, or means another object, than this one."""
         if uid and uid != self.uid:
-            raise Conflict(
-                resource,
-                name,
-                f"the UID in the precondition ({uid}) does not match the UID in record ({self.uid}). "
-                "The object might have been deleted and then recreated",
-            )
+            raise Conflict.other_object(resource, name, uid, self.uid)
         if position is not None and position != self.position:
             raise Conflict(resource, name)
 
     # --- details
 
-    @staticmethod
-    def _as_puts(by: Origin, recorded: Mapping[str, TagEvent], base: str) -> tuple[Put, ...]:
-        return tuple(_as_put(by, name, event, base) for name, event in recorded.items())
+    def _puts(
+        self,
+        by: Origin,
+        desired: DesiredStream,
+        generation: int,
+        tags: Mapping[str, TagReference],
+        changed: Collection[str],
+        catalog: Catalog,
+        repository: str,
+    ) -> tuple[Put, ...]:
+        """The entries that follow if `tags` become the spec tags, the `changed` of them anew. Raises Invalid."""
+        resolution = Resolution(self.namespace, self.name, self.newest, by, generation, catalog)
+        resolution.resolve(tags, changed)
+        problems = []
+        if resolution.problems:
+            # OpenShift reports whatever it meets while it resolves tags as one inner error.
+            inner = Invalid(RESOURCE, self.name, resolution.problems)
+            problems.append(FieldProblem(Problem.INTERNAL, "[]", value=inner))
+        problems += repository_problems(desired.source_repository, "spec.dockerImageRepository")
+        for tag in tags.values():
+            problems += tag_problems(tag, f"spec.tags[{tag.name}]")
+        if problems:
+            raise Invalid(KIND, self.name, problems)
+        return tuple(_as_put(by, name, entry, repository) for name, entry in resolution.recorded.items())
 
     def _kept_generation(self, tag: TagReference) -> TagReference:
-        stored = self._tag(tag.name).spec
+        stored = self.tag(tag.name).spec
         if tag.generation == 0 or stored is None:
             return tag
         return _with_generation(tag, stored.generation)
@@ -516,190 +525,10 @@ class ImageStream:
         after = (new.source.namespace or self.namespace, new.source.name)
         return (before, old.reference, old.import_mode) != (after, new.reference, new.import_mode)
 
-    def _refuse(
-        self, unresolved: Sequence[FieldProblem], source_repository: str, tags: Sequence[TagReference] | Any
-    ) -> None:
-        problems = []
-        if unresolved:
-            # OpenShift reports whatever it meets while it resolves tags as one inner error.
-            problems.append(FieldProblem(Problem.INTERNAL, "[]", value=Invalid(RESOURCE, self.name, unresolved)))
-        problems.extend(_repository_problems(source_repository))
-        for tag in tags:
-            problems.extend(tag_problems(tag, f"spec.tags[{tag.name}]"))
-        if problems:
-            raise Invalid(KIND, self.name, problems)
-
-
-NO_TAG = Tag()
-
-
-class Resolution:
-    """Finds out what spec tags stand for, and which tags move with them."""
-
-    def __init__(self, stream: ImageStream, by: Origin, generation: int, catalog: Catalog) -> None:
-        self.stream = stream
-        self.by = by
-        self.generation = generation
-        self.catalog = catalog
-        self.heads = {name: tag.head for name, tag in stream.tags.items()}
-        self.recorded: dict[str, TagEvent] = {}
-        self.problems: list[FieldProblem] = []
-
-    def resolve(self, tags: Mapping[str, TagReference]) -> None:
-        """Look up the sources of `tags` and note the entries that follow; problems are collected."""
-        self._check_access(tags)
-        for name, tag in tags.items():
-            if tag.source is None:
-                continue
-            try:
-                event = self._entry(tag)
-            except _Unresolved as unresolved:
-                self.problems.append(
-                    FieldProblem(
-                        unresolved.kind,
-                        f"spec.tags[{name}].{unresolved.field}",
-                        unresolved.detail,
-                        unresolved.value,
-                    )
-                )
-            else:
-                if event is not None:
-                    self._note(name, event)
-
-    def follow(self, specs: Mapping[str, TagReference | None]) -> None:
-        """Move every tag that follows a tag that moved, until nothing moves any more."""
-        waiting = sorted(self.recorded)
-        while waiting:
-            moved = waiting.pop(0)
-            names = (moved, f"{self.stream.name}:{moved}")
-            for name, spec in sorted(specs.items()):
-                if (
-                    spec is not None
-                    and name != moved
-                    and name not in self.recorded
-                    and self.stream._follows(spec, names)
-                    and self._note(name, self.recorded[moved])
-                ):
-                    waiting.append(name)
-
-    def _note(self, name: str, event: TagEvent) -> bool:
-        if same_target(self.heads.get(name), event):
-            return False
-        self.heads[name] = put_on_top(self.heads.get(name), event)[0]
-        self.recorded[name] = event
-        return True
-
-    def _check_access(self, tags: Mapping[str, TagReference]) -> None:
-        asked: dict[tuple[str, str], bool] = {}
-        for name, tag in tags.items():
-            source = tag.source
-            if source is None or source.namespace in ("", self.stream.namespace) or source.kind == DOCKER_IMAGE:
-                continue
-            stream = source.name.partition("@" if source.kind == IMAGE_STREAM_IMAGE else ":")[0]
-            key = (source.namespace, stream)
-            if key not in asked:
-                asked[key] = self.catalog.may_pull(*key)
-            if not asked[key]:
-                detail = f'{source.namespace}/{stream}: "" ""'
-                self.problems.append(FieldProblem(Problem.FORBIDDEN, f"spec.tags[{name}].from", detail))
-
-    def _entry(self, tag: TagReference) -> TagEvent | None:
-        source = tag.source
-        assert source is not None
-        if source.kind == DOCKER_IMAGE:
-            if not source.name:
-                raise _Unresolved(Problem.REQUIRED, "from.name")
-            return TagEvent(self.by.seconds, source.name, "", self.generation) if tag.reference else None
-        if source.kind not in SOURCE_KINDS:
-            raise _Unresolved(
-                Problem.INVALID,
-                "from.kind",
-                "valid values are 'DockerImage', 'ImageStreamImage', 'ImageStreamTag'",
-                source.kind,
-            )
-        stream, wanted = self._source_stream(source.kind, source.name, source.namespace)
-        if source.kind == IMAGE_STREAM_TAG:
-            found = self.heads.get(wanted) if stream is self.stream else stream._tag(wanted).head
-            if found is None:
-                return None
-            created = found.created
-        else:
-            found = self._image(stream, wanted)
-            created = self.by.seconds
-        return TagEvent(created, self._localised(tag, stream, found), found.image, self.generation)
-
-    def _source_stream(self, kind: str, name: str, namespace: str) -> tuple[ImageStream, str]:
-        stream_name, wanted = self._split(kind, name)
-        namespace = namespace or self.stream.namespace
-        if (namespace, stream_name or self.stream.name) == (self.stream.namespace, self.stream.name):
-            return self.stream, wanted
-        stream = self.catalog.stream(namespace, stream_name or self.stream.name)
-        if stream is None:
-            raise _Unresolved(Problem.NOT_FOUND, "from.name", value=name)
-        return stream, wanted
-
-    def _split(self, kind: str, name: str) -> tuple[str, str]:
-        separator, split = (":", split_stream_tag) if kind == IMAGE_STREAM_TAG else ("@", split_stream_image)
-        bare_digest = kind == IMAGE_STREAM_IMAGE and "@" not in name
-        try:
-            if name and (bare_digest or separator not in name):
-                if kind == IMAGE_STREAM_TAG and "@" in name:
-                    raise ValueError(name)
-                return "", name
-            return split(name)
-        except ValueError:
-            raise _Unresolved(
-                Problem.INVALID,
-                "from.name",
-                "must be of the form <tag>, <repo>:<tag>, <id>, or <repo>@<id>",
-                name,
-            ) from None
-
-    def _image(self, stream: ImageStream, wanted: str) -> TagEvent:
-        found = self.catalog.images_in(stream, wanted) if stream.exists else ()
-        if not found:
-            detail = f'error generating tag event: imagestreamimage.image.openshift.io "{wanted}" not found'
-            raise _Unresolved(Problem.INVALID, "from.name", detail, wanted)
-        if len(found) > 1:
-            detail = (
-                "error generating tag event: Operation cannot be fulfilled on "
-                f'imagestreamimage.image.openshift.io "{wanted}": multiple images match the prefix'
-            )
-            raise _Unresolved(Problem.INVALID, "from.name", detail, wanted)
-        return found[0]
-
-    def _localised(self, tag: TagReference, stream: ImageStream, found: TagEvent) -> str:
-        """The pull spec of a copied entry: images of the internal registry are pulled through this stream."""
-        registry = self.catalog.registry
-        if tag.reference or not registry or stream is self.stream:
-            return found.reference
-        try:
-            parsed = DockerImageReference.parse(found.reference)
-        except InvalidReference:
-            return found.reference
-        if parsed.repository() != repository(registry, stream.namespace, stream.name):
-            return found.reference
-        own = repository(registry, self.stream.namespace, self.stream.name)
-        return own + found.reference[len(parsed.repository()) :]
-
-
-class _Unresolved(Exception):
-    def __init__(self, kind: Problem, field: str, detail: str = "", value: object = None) -> None:
-        super().__init__(detail)
-        self.kind = kind
-        self.field = field
-        self.detail = detail
-        self.value = value
-
 
 def stream_id(namespace: str, name: str) -> str:
     """The id of a stream's aggregate. It holds a slash, which no image's name may."""
     return f"{namespace}/{name}"
-
-
-def repository(registry: str, namespace: str, name: str) -> str:
-    """The pull spec of a stream's own repository in the internal registry, "" without one."""
-    return f"{registry}/{namespace}/{name}" if registry else ""
 
 
 def shown_reference(tag: Tag, own_repository: str) -> str:
@@ -711,8 +540,28 @@ def shown_reference(tag: Tag, own_repository: str) -> str:
     return tag.head.reference
 
 
+def _told_by_entries(event: StreamEvent) -> set[str]:
+    """The tags of an event whose change is told by what happened to their histories, or by a failed import."""
+    failed = (name for name, conditions in (event.conditions or {}).items() if _failed(event, conditions))
+    return {put.tag for put in event.put}.union(event.dropped, event.items or (), failed)
+
+
+def _failed(event: StreamEvent, conditions: Collection[TagEventCondition]) -> bool:
+    return isinstance(event, ImagesImported) and bool(conditions)
+
+
+def _by_name(tags: Iterable[TagReference]) -> list[TagReference]:
+    return sorted(tags, key=lambda tag: tag.name)
+
+
 def _with_generation(tag: TagReference, generation: int | None) -> TagReference:
-    return tag if tag.generation == generation else msgspec.structs.replace(tag, generation=generation)
+    return tag if tag.generation == generation else replace(tag, generation=generation)
+
+
+def _difference(old: Mapping[str, TagReference], new: Mapping[str, TagReference]) -> dict[str, TagReference | None]:
+    """The spec tags that are gone, as None, and those that are new or other than before."""
+    gone: dict[str, TagReference | None] = dict.fromkeys(name for name in old if name not in new)
+    return gone | {name: tag for name, tag in new.items() if old.get(name) != tag}
 
 
 def _as_put(by: Origin, tag: str, entry: TagEvent, base: str, followers: tuple[str, ...] = ()) -> Put:
@@ -728,62 +577,3 @@ def _as_put(by: Origin, tag: str, entry: TagEvent, base: str, followers: tuple[s
 
 def _if_new(new: T, old: T) -> T | None:
     return None if new == old else new
-
-
-def _repository_problems(source_repository: str) -> list[FieldProblem]:
-    where = "spec.dockerImageRepository"
-    if not source_repository:
-        return []
-    try:
-        parsed = DockerImageReference.parse(source_repository)
-    except InvalidReference as error:
-        return [FieldProblem(Problem.INVALID, where, str(error), source_repository)]
-    problems = []
-    if parsed.tag:
-        detail = "the repository name may not contain a tag"
-        problems.append(FieldProblem(Problem.INVALID, where, detail, source_repository))
-    if parsed.id:
-        detail = "the repository name may not contain an ID"
-        problems.append(FieldProblem(Problem.INVALID, where, detail, source_repository))
-    return problems
-
-
-def tag_problems(tag: TagReference, where: str) -> list[FieldProblem]:
-    """What is wrong with the fields of one spec tag that stands at the path `where`."""
-    problems = []
-    source = tag.source
-    if source is not None:
-        if not source.name:
-            problems.append(FieldProblem(Problem.REQUIRED, f"{where}.from.name"))
-        elif source.kind == DOCKER_IMAGE:
-            try:
-                DockerImageReference.parse(source.name)
-            except InvalidReference as error:
-                problems.append(FieldProblem(Problem.INVALID, f"{where}.from.name", str(error), source.name))
-        if source.kind not in SOURCE_KINDS:
-            detail = "valid values are 'DockerImage', 'ImageStreamImage', 'ImageStreamTag'"
-            problems.append(FieldProblem(Problem.REQUIRED, f"{where}.from.kind", detail))
-        if tag.scheduled and source.kind != DOCKER_IMAGE:
-            detail = "only tags pointing to Docker repositories may be scheduled for background import"
-            problems.append(FieldProblem(Problem.INVALID, f"{where}.importPolicy.scheduled", detail, True))
-    if tag.import_mode not in ("", "Legacy", "PreserveOriginal"):
-        detail = "invalid import mode, valid modes are '', 'Legacy', 'PreserveOriginal'"
-        problems.append(FieldProblem(Problem.INVALID, f"{where}.importPolicy.importMode", detail, tag.import_mode))
-    if tag.reference_policy not in ("Source", "Local"):
-        detail = 'valid values are "Source", "Local"'
-        problems.append(FieldProblem(Problem.INVALID, f"{where}.referencePolicy.type", detail, tag.reference_policy))
-    return problems
-
-
-def _status_problems(tag: str, items: Sequence[TagEvent], known: set[str]) -> list[FieldProblem]:
-    problems = []
-    for index, item in enumerate(items):
-        where = f"status.tags[{tag}].items[{index}].dockerImageReference"
-        if not item.reference:
-            problems.append(FieldProblem(Problem.REQUIRED, where))
-        elif item.reference not in known:
-            try:
-                DockerImageReference.parse(item.reference)
-            except InvalidReference as error:
-                problems.append(FieldProblem(Problem.INVALID, where, str(error), item.reference))
-    return problems

@@ -128,6 +128,11 @@ class DockerImageReference(Struct, frozen=True):
         return _DOCKER_HUB_API_HOST if not self.registry or self.registry in _DOCKER_HUB_HOSTS else self.registry
 
 
+def stream_repository(registry: str, namespace: str, name: str) -> str:
+    """The pull spec of a stream's own repository in the internal registry, "" without one."""
+    return f"{registry}/{namespace}/{name}" if registry else ""
+
+
 def _check_digest(digest: str) -> None:
     algorithm, _, digits = digest.partition(":")
     wanted = _HEX_DIGITS.get(algorithm)

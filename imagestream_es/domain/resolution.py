@@ -23,6 +23,7 @@ from imagestream_es.domain.tags import (
     DOCKER_IMAGE,
     IMAGE_STREAM_IMAGE,
     IMAGE_STREAM_TAG,
+    SOURCE_KINDS,
     ObjectReference,
     TagEvent,
     TagReference,
@@ -115,23 +116,23 @@ class Resolution:
     def resolve(self, specs: Mapping[str, TagReference], changed: Collection[str]) -> None:
         """Look up the sources of the `changed` tags of `specs`, then move every tag that follows one that moved."""
         followed = followed_tags(specs.values(), self._namespace, self._stream)
-        asked = {name: specs[name] for name in changed if name not in followed}
+        asked = {name: spec for name, spec in specs.items() if name in changed and name not in followed}
         self._check_access(asked)
         for name, spec in asked.items():
             self._look_up(name, spec)
         for name in _sources_first(followed):
             source = followed[name]
-            entry = self._head(source)
-            if entry is not None and (name in changed or source in self.recorded):
-                self._record(name, entry.created, entry.reference, entry.image)
+            head = self._head(source)
+            if head is not None and (name in changed or source in self.recorded):
+                self._record(name, TagEvent(head.created, head.reference, head.image, self._generation))
 
     def _head(self, name: str) -> TagEvent | None:
-        entry = self.recorded.get(name)
-        return self._newest(name) if entry is None else put_on_top(self._newest(name), entry)[0]
+        """The newest entry of a tag with what is recorded on top."""
+        head, entry = self._newest(name), self.recorded.get(name)
+        return head if entry is None else put_on_top(head, entry)[0]
 
-    def _record(self, name: str, created: int | None, reference: str, image: str) -> None:
-        entry = TagEvent(created, reference, image, self._generation)
-        if not same_target(self._newest(name), entry):
+    def _record(self, name: str, entry: TagEvent | None) -> None:
+        if entry is not None and not same_target(self._newest(name), entry):
             self.recorded[name] = entry
 
     def _check_access(self, specs: Mapping[str, TagReference]) -> None:
@@ -160,58 +161,58 @@ class Resolution:
         if spec.source is None:
             return
         try:
-            if spec.source.kind == DOCKER_IMAGE:
-                self._refer(name, spec.source, spec.reference)
-            elif spec.source.kind == IMAGE_STREAM_TAG:
-                self._copy_tag(name, spec.source, spec.reference)
-            elif spec.source.kind == IMAGE_STREAM_IMAGE:
-                self._copy_image(name, spec.source, spec.reference)
-            else:
-                raise _Unresolved(Problem.INVALID, "kind", KNOWN_KINDS, spec.source.kind)
+            entry = self._entry(spec.source, spec.reference)
         except _Unresolved as why:
             where = f"spec.tags[{name}].from.{why.field}"
             self.problems.append(FieldProblem(why.kind, where, why.detail, why.value))
+        else:
+            self._record(name, entry)
 
-    def _refer(self, name: str, source: ObjectReference, reference: bool) -> None:
-        if not source.name:
-            raise _Unresolved(Problem.REQUIRED, "name")
-        # Any other tag of an outside image gets its entry from an import.
-        if reference:
-            self._record(name, self._by.seconds, source.name, "")
-
-    def _copy_tag(self, name: str, source: ObjectReference, reference: bool) -> None:
-        namespace, stream, tag = self._place(source)
-        found = self._catalog.newest(namespace, stream, tag)
-        if found is not None:
-            pull_spec = found.reference if reference else self._localised(namespace, stream, found.reference)
-            self._record(name, found.created, pull_spec, found.image)
-
-    def _copy_image(self, name: str, source: ObjectReference, reference: bool) -> None:
+    def _entry(self, source: ObjectReference, reference: bool) -> TagEvent | None:
+        """What a source stands for now, None while that is not known."""
+        if source.kind == DOCKER_IMAGE:
+            if not source.name:
+                raise _Unresolved(Problem.REQUIRED, "name")
+            # What is no mere reference gets its entry from an import.
+            return TagEvent(self._by.seconds, source.name, "", self._generation) if reference else None
+        if source.kind not in SOURCE_KINDS:
+            raise _Unresolved(Problem.INVALID, "kind", KNOWN_KINDS, source.kind)
         namespace, stream, wanted = self._place(source)
-        found = self._catalog.images_in(namespace, stream, wanted)
-        if len(found) != 1:
-            image = f'imagestreamimage.image.openshift.io "{wanted}"'
-            why = (
-                f"Operation cannot be fulfilled on {image}: multiple images match the prefix"
-                if found
-                else f"{image} not found"
-            )
-            raise _Unresolved(Problem.INVALID, "name", f"error generating tag event: {why}", wanted)
-        pull_spec = found[0].reference if reference else self._localised(namespace, stream, found[0].reference)
-        self._record(name, self._by.seconds, pull_spec, found[0].image)
+        if source.kind == IMAGE_STREAM_TAG:
+            found = self._catalog.newest(namespace, stream, wanted)
+            if found is None:
+                return None
+            created = found.created
+        else:
+            found = self._image(namespace, stream, wanted)
+            created = self._by.seconds
+        pull_spec = found.reference if reference else self._localised(found.reference, namespace, stream)
+        return TagEvent(created, pull_spec, found.image, self._generation)
 
     def _place(self, source: ObjectReference) -> Place:
         try:
-            place = namespace, stream, _ = place_of(source, self._namespace, self._stream)
+            place = place_of(source, self._namespace, self._stream)
         except InvalidName:
             detail = "must be of the form <tag>, <repo>:<tag>, <id>, or <repo>@<id>"
             raise _Unresolved(Problem.INVALID, "name", detail, source.name) from None
-        own = (namespace, stream) == (self._namespace, self._stream)
-        if not own and not self._catalog.has_stream(namespace, stream):
+        stream = place[:2]
+        if stream != (self._namespace, self._stream) and not self._catalog.has_stream(*stream):
             raise _Unresolved(Problem.NOT_FOUND, "name", value=source.name)
         return place
 
-    def _localised(self, namespace: str, stream: str, reference: str) -> str:
+    def _image(self, namespace: str, stream: str, wanted: str) -> TagEvent:
+        found = self._catalog.images_in(namespace, stream, wanted)
+        if len(found) == 1:
+            return found[0]
+        image = f'imagestreamimage.image.openshift.io "{wanted}"'
+        why = (
+            f"Operation cannot be fulfilled on {image}: multiple images match the prefix"
+            if found
+            else f"{image} not found"
+        )
+        raise _Unresolved(Problem.INVALID, "name", f"error generating tag event: {why}", wanted)
+
+    def _localised(self, reference: str, namespace: str, stream: str) -> str:
         """The pull spec of a copied entry: images of the internal registry are pulled through this stream."""
         registry = self._catalog.registry
         if not registry:

@@ -177,24 +177,19 @@ def _document(stream: ImageStream) -> _StreamDocument:
     return _StreamDocument(*(getattr(stream, field) for field in _STREAM_FIELDS))
 
 
-def save_streams(rows: Rows, found: Iterable[ImageStream]) -> None:
-    """Write streams, without their tags."""
+def stream_row(stream: ImageStream) -> Row:
+    """A `streams` row of a stream as it is now."""
+    name, document = (stream.namespace, stream.name), _encode(_document(stream))
+    return (stream.number, *name, stream.version, stream.position, int(stream.exists), document)
+
+
+def save_streams(rows: Rows, streams: Iterable[Row]) -> None:
+    """Write `stream_row`s."""
     rows.many(
         "INSERT INTO streams (id, namespace, name, version, position, present, document) VALUES (?,?,?,?,?,?,?)"
         " ON CONFLICT (id) DO UPDATE SET version = excluded.version, position = excluded.position,"
         " present = excluded.present, document = excluded.document",
-        [
-            (
-                stream.number,
-                stream.namespace,
-                stream.name,
-                stream.version,
-                stream.position,
-                int(stream.exists),
-                _encode(_document(stream)),
-            )
-            for stream in found
-        ],
+        streams,
     )
 
 
@@ -481,22 +476,19 @@ def image_exists(rows: Rows, name: str) -> bool:
     return rows.one("SELECT 1 FROM images WHERE name = ? AND present = 1", name) is not None
 
 
-def save_images(rows: Rows, found: Iterable[Image]) -> None:
-    """Write images."""
+def image_row(image: Image) -> Row:
+    """An `images` row of an image as it is now."""
+    document = _encode(_ImageDocument(image.uid, image.created, image.deletion, image.document))
+    return (image.name, image.version, image.position, int(image.exists), document)
+
+
+def save_images(rows: Rows, images: Iterable[Row]) -> None:
+    """Write `image_row`s."""
     rows.many(
         "INSERT INTO images (name, version, position, present, document) VALUES (?,?,?,?,?)"
         " ON CONFLICT (name) DO UPDATE SET version = excluded.version, position = excluded.position,"
         " present = excluded.present, document = excluded.document",
-        [
-            (
-                image.name,
-                image.version,
-                image.position,
-                int(image.exists),
-                _encode(_ImageDocument(image.uid, image.created, image.deletion, image.document)),
-            )
-            for image in found
-        ],
+        images,
     )
 
 

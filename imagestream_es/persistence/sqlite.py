@@ -119,8 +119,9 @@ class SQLiteStore:
             try:
                 rows.run("COMMIT")
             except PersistenceError as error:
-                # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored.
-                if rows.roll_back():
+                # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored, unless
+                # the disk failed: then the log may hold it already, and a crash would bring it back.
+                if rows.roll_back() and not _disk_failed(error):
                     raise
                 raise OutcomeUnknown(error) from error
 
@@ -133,6 +134,9 @@ class SQLiteStore:
                 yield _Rows(cursor)
             finally:
                 cursor.close()
+                if cursor.connection.in_transaction:
+                    # It could not be rolled back, and nobody could begin another one on this connection.
+                    connection.close()
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -182,6 +186,11 @@ class _Rows(Rows):
         except sqlite3.Error:
             return False
         return True
+
+
+def _disk_failed(error: PersistenceError) -> bool:
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_IOERR
 
 
 @contextmanager

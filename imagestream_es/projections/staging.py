@@ -17,6 +17,7 @@ from imagestream_es.domain.image_stream import (
     PUT,
     REPLACED,
     ImageStream,
+    Tag,
     TagChange,
 )
 from imagestream_es.persistence import read_model
@@ -24,26 +25,28 @@ from imagestream_es.persistence.store import Row, Rows
 
 
 class Staging:
-    """Rows that wait to be written, in the order in which they must be."""
+    """Rows that wait to be written, in the order in which they must be.
+
+    They are made at once: streams and images go on changing before the rows are written.
+    """
 
     def __init__(self) -> None:
-        self._streams: dict[int, ImageStream] = {}
-        self._tags: dict[tuple[int, str], ImageStream] = {}
+        self._streams: dict[int, Row] = {}
+        self._tags: dict[tuple[int, str], Tag | None] = {}
         self._snapshots: list[Row] = []
-        self._images: dict[str, Image] = {}
+        self._images: dict[str, Row] = {}
         self._steps: list[Row | Callable[[Rows], None]] = []
 
     def stream(self, stream: ImageStream, changes: Sequence[TagChange]) -> None:
         """Stage a stream as it is after the event at its position, and what that did to its tags."""
         number, position, base = stream.number, stream.position, stream.repository
         if read_model.snapshot_due(stream):
-            # Made at once: the stream goes on changing before the rows are written.
             self._snapshots.append(read_model.snapshot_row(stream))
-        self._streams[number] = stream
+        self._streams[number] = read_model.stream_row(stream)
         row = partial(read_model.change_row, number, position=position, base=base)
         for slot, change in enumerate(changes):
             tag, kind, head = change.tag, change.kind, change.head
-            self._tags[number, tag] = stream
+            self._tags[number, tag] = stream.tags.get(tag)
             if kind in (PUT, FOLLOWED, IMPORTED):
                 if change.folded:
                     self._steps.append(partial(read_model.hide_newest, number=number, tag=tag, position=position))
@@ -66,15 +69,13 @@ class Staging:
 
     def image(self, image: Image) -> None:
         """Stage an image as it is now."""
-        self._images[image.name] = image
+        self._images[image.name] = read_model.image_row(image)
 
     def flush(self, rows: Rows) -> None:
         """Write what is staged, with one statement for each kind of row where order allows."""
         if self._streams:
             read_model.save_streams(rows, self._streams.values())
-            read_model.save_tags(
-                rows, [(number, tag, stream.tags.get(tag)) for (number, tag), stream in self._tags.items()]
-            )
+            read_model.save_tags(rows, [(*place, tag) for place, tag in self._tags.items()])
         if self._snapshots:
             read_model.insert_snapshots(rows, self._snapshots)
         if self._images:

@@ -81,6 +81,7 @@ WHOLE_TAG_TEXT = (
 CONDITION_TEXT = (
     '{"type":"ImportSuccess","status":"False","time":1700000000,"reason":"Unauthorized","message":"no","generation":3}'
 )
+ENTRY_TEXT = '{"created":1700000000,"reference":"r","image":"' + DIGEST + '","generation":2}'
 
 STORED: list[tuple[DomainEvent, str, str]] = [
     (
@@ -159,10 +160,8 @@ STORED: list[tuple[DomainEvent, str, str]] = [
             conditions={"t": ()},
         ),
         "imagestream.status-replaced",
-        "{" + BY + ',"conditions":{"t":[]},"items":{"t":['
-        '{"created":1700000000,"reference":"r","image":"'
-        + DIGEST
-        + '","generation":2},{"created":null,"reference":"s","image":"","generation":0}],"gone":[]}}',
+        "{" + BY + ',"conditions":{"t":[]},"items":{"t":[' + ENTRY_TEXT + ","
+        '{"created":null,"reference":"s","image":"","generation":0}],"gone":[]}}',
     ),
     (StreamDeletionRequested(by=SHORT), "imagestream.deletion-requested", "{" + BY + "}"),
     (StreamDeleted(by=SHORT), "imagestream.deleted", "{" + BY + "}"),

@@ -432,7 +432,7 @@ def fields(thing: Any) -> dict[str, Any]:
 
 
 def save(rows: Rows, stream: ImageStream) -> None:
-    read_model.save_streams(rows, [stream])
+    read_model.save_streams(rows, [read_model.stream_row(stream)])
     read_model.save_tags(rows, [(stream.number, name, tag) for name, tag in stream.tags.items()])
 
 
@@ -455,7 +455,7 @@ def test_a_stream_that_changed_replaces_its_row(store: Store) -> None:
     stream.version, stream.position, stream.exists, stream.labels = 5, 20, False, {}
     stream.tags = {}
     with store.writing() as rows:
-        read_model.save_streams(rows, [stream])
+        read_model.save_streams(rows, [read_model.stream_row(stream)])
         read_model.save_tags(rows, [(1, "latest", None), (1, "bare", None), (1, "never", None)])
     with store.reading() as rows:
         found = read_model.load_stream(rows, "shop", "web")
@@ -628,7 +628,7 @@ def plain(image: Image) -> dict[str, Any]:
 
 def test_an_image_comes_back_as_it_was_saved(store: Store) -> None:
     with store.writing() as rows:
-        read_model.save_images(rows, [an_image("sha256:b"), an_image("sha256:B")])
+        read_model.save_images(rows, map(read_model.image_row, [an_image("sha256:b"), an_image("sha256:B")]))
     with store.reading() as rows:
         found = read_model.load_image(rows, "sha256:b")
         assert found is not None
@@ -640,10 +640,10 @@ def test_an_image_comes_back_as_it_was_saved(store: Store) -> None:
 def test_an_image_that_is_gone_is_not_listed_but_still_known(store: Store) -> None:
     image = an_image("sha256:a")
     with store.writing() as rows:
-        read_model.save_images(rows, [image, an_image("sha256:b")])
+        read_model.save_images(rows, map(read_model.image_row, [image, an_image("sha256:b")]))
     image.exists, image.document, image.version = False, {}, 4
     with store.writing() as rows:
-        read_model.save_images(rows, [image])
+        read_model.save_images(rows, map(read_model.image_row, [image]))
     with store.reading() as rows:
         assert [one.name for one in read_model.images(rows)] == ["sha256:b"]
         assert read_model.image_exists(rows, "sha256:a") is False
@@ -656,7 +656,7 @@ def test_an_image_that_is_gone_is_not_listed_but_still_known(store: Store) -> No
 def test_more_images_than_one_statement_takes_are_found(store: Store) -> None:
     names = [f"sha256:{number:04}" for number in range(1201)]
     with store.writing() as rows:
-        read_model.save_images(rows, [an_image(name) for name in names])
+        read_model.save_images(rows, map(read_model.image_row, [an_image(name) for name in names]))
     with store.reading() as rows:
         assert sorted(read_model.images_named(rows, [*names, "sha256:none"])) == names
 
@@ -695,7 +695,7 @@ def test_clearing_empties_every_view_and_leaves_the_log(store: Store) -> None:
     with store.writing() as rows:
         save(rows, a_stream())
         put(rows, 1, entry("sha256:a"))
-        read_model.save_images(rows, [an_image("sha256:a")])
+        read_model.save_images(rows, map(read_model.image_row, [an_image("sha256:a")]))
         read_model.set_folded_until(rows, 1)
         read_model.clear(rows)
     with store.reading() as rows:
