@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
@@ -10,8 +11,12 @@ from werkzeug.exceptions import HTTPException
 from api import discovery
 from api.call import Door
 from api.dispatch import respond, serve
+from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS
+from api.negotiation import Form
+from api.openapi import add_openapi
+from api.prepared import Prepared, form_for, prepared_json
 from api.resource import Resource
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.settings import Settings
@@ -34,8 +39,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     for door, resources in GROUPS.items():
         for resource in resources:
             _add_resource(app, services, door, resource)
-    _add_discovery(app)
-    _add_health(app, services)
+    _add_discovery(app, *_add_health(app, services), *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
     app.register_error_handler(HTTPException, _http_error)
     return app
 
@@ -51,26 +55,20 @@ def _add_resource(app: Flask, services: Services, door: Door, resource: Resource
             app.add_url_rule(rule, rule, view, methods=METHODS, provide_automatic_options=False)
 
 
-def _add_discovery(app: Flask) -> None:
-    documents = {
-        "/api": discovery.versions(),
-        "/apis": discovery.groups(GROUPS),
-        "/oapi": discovery.versions(),
-        "/version": discovery.VERSION,
-        **{f"/apis/{door.group}": discovery.group(door) for door in GROUPS if door.group},
-        **{door.prefix: discovery.resource_list(door, resources) for door, resources in GROUPS.items()},
-    }
-    paths = sorted([*documents, "/healthz", "/livez", "/readyz"])
-
-    def add(path: str, document: dict[str, Any]) -> None:
-        app.add_url_rule(path, f"discovery {path}", lambda: respond(document))
-
-    for path, document in documents.items():
-        add(path, document)
-    add("/", {"paths": paths})
+def _add_discovery(app: Flask, *others: str) -> None:
+    """Serve what clients discover the API by, and a list of these paths and the others."""
+    told = discovery.documents(GROUPS)
+    told["/"] = {Form.JSON: {"paths": sorted([*told, *others])}}
+    for path, forms in told.items():
+        prepared = {form: prepared_json(document, form) for form, document in forms.items()}
+        app.add_url_rule(path, f"discovery {path}", partial(_discovery, prepared))
 
 
-def _add_health(app: Flask, services: Services) -> None:
+def _discovery(prepared: Mapping[Form, Prepared]) -> Response:
+    return prepared[form_for(request, *prepared)].answer(request)
+
+
+def _add_health(app: Flask, services: Services) -> list[str]:
     def alive() -> Response:
         return Response("ok", content_type="text/plain")
 
@@ -81,9 +79,10 @@ def _add_health(app: Flask, services: Services) -> None:
             return Response("the store does not answer", 500, content_type="text/plain")
         return alive()
 
-    app.add_url_rule("/healthz", "healthz", alive)
-    app.add_url_rule("/livez", "livez", alive)
-    app.add_url_rule("/readyz", "readyz", ready)
+    checks = {"/healthz": alive, "/livez": alive, "/readyz": ready}
+    for path, check in checks.items():
+        app.add_url_rule(path, path, check)
+    return list(checks)
 
 
 def _http_error(error: HTTPException) -> Response:

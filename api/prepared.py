@@ -5,7 +5,11 @@ from __future__ import annotations
 import gzip
 from hashlib import sha256
 
+import orjson
 from flask import Request, Response
+from werkzeug.exceptions import NotAcceptable
+
+from api.negotiation import Form, negotiate
 
 WORTH_COMPRESSING = 4096
 """From how many bytes on a compressed copy is kept."""
@@ -33,3 +37,17 @@ class Prepared:
         response.set_etag(self.etag)
         response.make_conditional(request)
         return response
+
+
+def prepared_json(value: object, form: Form = Form.JSON) -> Prepared:
+    """A JSON value as an answer in a form of JSON."""
+    return Prepared(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), form.content_type)
+
+
+def form_for(request: Request, *offers: Form) -> Form:
+    """The form in which the client wants an answer. Raises NotAcceptable."""
+    form = negotiate(request.headers.get("Accept"), offers)
+    if form is None:
+        accepted = ", ".join(offer.content_type for offer in offers)
+        raise NotAcceptable(f"only the following media types are accepted: {accepted}")
+    return form

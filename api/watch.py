@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -122,14 +123,14 @@ class Watch:
             yield from self._initial()
         else:
             self._sent = self._options.since or self._subscription.since
-        bookmark = time.monotonic() + BOOKMARKS
+        bookmark = time.monotonic() + BOOKMARKS if self._options.bookmarks else math.inf
         while True:
             if self._sent < self._subscription.since:
                 yield from self._from_log(self._subscription.since)
             now = time.monotonic()
             if now >= end or self._subscription.closed:
                 break
-            if self._options.bookmarks and now >= bookmark:
+            if now >= bookmark:
                 yield self._bookmark(self._safe_position())
                 bookmark = now + BOOKMARKS
             change = self._subscription.next(min(end, bookmark) - now)

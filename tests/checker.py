@@ -193,7 +193,9 @@ class _Floor:
 def views(rows: Rows) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every view, in the order of keys."""
     return {
-        table: rows.all(f"SELECT {', '.join((*key, *read_model.COLUMNS[table]))} FROM {table} ORDER BY {', '.join(key)}")
+        table: rows.all(
+            f"SELECT {', '.join((*key, *read_model.COLUMNS[table]))} FROM {table} ORDER BY {', '.join(key)}"
+        )
         for table, key in read_model.KEYS.items()
     }
 

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 
-import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import NotAcceptable
 from werkzeug.http import http_date
 
 from api.call import Door
-from api.negotiation import Form, negotiate
-from api.openapi.documents import Document, document
-from api.openapi.swagger import swagger
-from api.prepared import Prepared
+from api.negotiation import Form
+from api.openapi.version2 import swagger
+from api.openapi.version3 import Document, document
+from api.prepared import Prepared, form_for, prepared_json
 from api.protobuf import encode_openapi_v2
 from api.resource import Resource
 
@@ -53,30 +51,30 @@ class _Site:
         self.prepared_v2 = cache(self._prepared_v2)
 
     def _prepared(self) -> dict[Door, Prepared]:
-        return {door: _json(found) for door, found in self.documents().items()}
+        return {door: prepared_json(found) for door, found in self.documents().items()}
 
     def _prepared_v2(self, form: Form) -> Prepared:
         found = swagger(self.documents().values())
         if form is Form.OPENAPI_V2_PROTOBUF:
             return Prepared(encode_openapi_v2(found), form.content_type)
-        return _json(found)
+        return prepared_json(found)
 
     def v2(self) -> Response:
         """Everything in version 2, as JSON or protobuf."""
-        return self.prepared_v2(_form(Form.JSON, Form.OPENAPI_V2_PROTOBUF)).answer(request)
+        return self.prepared_v2(form_for(request, Form.JSON, Form.OPENAPI_V2_PROTOBUF)).answer(request)
 
     def v3(self) -> Response:
         """Where the documents in version 3 are."""
-        _form(Form.JSON)
+        form_for(request, Form.JSON)
         found = {
             door.prefix.lstrip("/"): {"serverRelativeURL": _address(door, prepared)}
             for door, prepared in self.prepared().items()
         }
-        return _json({"paths": found}).answer(request)
+        return prepared_json({"paths": found}).answer(request)
 
     def group(self, door: Door) -> Response:
         """One group in version 3. Under the address that holds its hash, it never changes."""
-        _form(Form.JSON)
+        form_for(request, Form.JSON)
         prepared = self.prepared()[door]
         wanted = request.args.get("hash")
         if wanted is None:
@@ -90,16 +88,3 @@ class _Site:
 
 def _address(door: Door, prepared: Prepared) -> str:
     return f"{V3}{door.prefix}?hash={prepared.etag}"
-
-
-def _json(value: object) -> Prepared:
-    return Prepared(orjson.dumps(value), Form.JSON.content_type)
-
-
-def _form(*offers: Form) -> Form:
-    """The form to answer in. Raises NotAcceptable."""
-    form = negotiate(request.headers.get("Accept"), offers)
-    if form is None:
-        accepted = ", ".join(offer.content_type for offer in offers)
-        raise NotAcceptable(f"only the following media types are accepted: {accepted}")
-    return form

@@ -61,7 +61,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     check_names(call, stream, tag)
     _check(sent, tag, new=True)
     view = call.services.commands.create_tag(
-        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, dry=call.dry
+        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, history=True, dry=call.dry
     )
     return Answer(shown(call, view), 201)
 
@@ -93,14 +93,22 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
     _check(sent, tag, new=False)
     _check_unchanged(call, sent, stream, tag)
     view, new = call.services.commands.put_tag(
-        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, expected(sent.meta), dry=call.dry
+        owning(call),
+        call.namespace,
+        stream,
+        tag,
+        _write(sent, tag),
+        NAME,
+        expected(sent.meta),
+        history=True,
+        dry=call.dry,
     )
     return Answer(shown(call, view), 201 if new and sent.tag is not None else 200)
 
 
 def _check_unchanged(call: Call, sent: SentTag, stream: str, tag: str) -> None:
     """Status and metadata must be sent back as they are."""
-    view = call.services.queries.tag(call.namespace, stream, tag)
+    view = call.services.queries.tag(call.namespace, stream, tag, history=True)
     found = view is not None and tag in view.stream.tags
     if not found and sent.tag is None:
         raise NotFound(NAME, call.name)

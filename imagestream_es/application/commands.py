@@ -244,9 +244,13 @@ class Commands:
         write: TagWrite,
         resource: str,
         *,
+        history: bool = False,
         dry: bool = False,
     ) -> TagView:
-        """Add a spec tag, and the stream if there is none. Raises AlreadyExists, Invalid."""
+        """Add a spec tag, and the stream if there is none; answers it, with its `history` if wanted.
+
+        Raises AlreadyExists, Invalid.
+        """
         uid = self.make_uid()
 
         def decide(work: Work) -> ImageStream:
@@ -256,7 +260,9 @@ class Commands:
             self._write_tag(work, caller, stream, write.tag, tag, uid)
             return stream
 
-        return self._run(caller, decide, _copied, lambda rows, stream: view_tag(rows, stream, tag), dry=dry)
+        return self._run(
+            caller, decide, _copied, lambda rows, stream: view_tag(rows, stream, tag, history=history), dry=dry
+        )
 
     def put_tag(
         self,
@@ -268,6 +274,7 @@ class Commands:
         resource: str,
         expected: Expected = NOTHING_EXPECTED,
         *,
+        history: bool = False,
         dry: bool = False,
     ) -> tuple[TagView, bool]:
         """Write a spec tag, and the stream if there is none; answers the tag, and whether it is new.
@@ -289,7 +296,7 @@ class Commands:
             caller,
             decide,
             lambda pair: (pair[0].copy(), pair[1]),
-            lambda rows, pair: (view_tag(rows, pair[0], tag), pair[1]),
+            lambda rows, pair: (view_tag(rows, pair[0], tag, history=history), pair[1]),
             dry=dry,
         )
         return view, created

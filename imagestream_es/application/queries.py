@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TagView:
-    """One tag of a stream: its shown history, newest first, and the image of the newest entry, None if gone."""
+    """One tag of a stream: its shown history, newest first, and the image of the newest entry, None if gone.
+
+    The newest entry alone stands with the stream; `items` is empty where the history was not asked for.
+    """
 
     stream: ImageStream
     tag: str
@@ -35,10 +38,11 @@ class Listed(Generic[T]):
     position: int
 
 
-def view_tag(rows: Rows, stream: ImageStream, tag: str) -> TagView:
-    """A tag with its history as it was at the stream's own position, and its image as it is now."""
-    items = view_at(rows, stream).items.get(tag, ())
-    image = read_model.load_image(rows, items[0].image) if items and items[0].image else None
+def view_tag(rows: Rows, stream: ImageStream, tag: str, *, history: bool) -> TagView:
+    """A tag as it was at the stream's own position, with its `history` if wanted, and its image as it is now."""
+    head = stream.tags[tag].head if tag in stream.tags else None
+    items = read_model.shown_entries(rows, stream.number, tag, stream.repository, stream.position) if history else ()
+    image = read_model.load_image(rows, head.image) if head is not None and head.image else None
     return TagView(stream, tag, items, image if image is not None and image.exists else None)
 
 
@@ -73,11 +77,11 @@ class Queries:
         listed = self.streams_with_heads(None, at)
         return Listed(sorted({stream.namespace for stream in listed.found}), listed.position)
 
-    def tag(self, namespace: str, name: str, tag: str) -> TagView | None:
-        """A tag of a stream; None without that stream. The tag itself need not be there."""
+    def tag(self, namespace: str, name: str, tag: str, *, history: bool) -> TagView | None:
+        """A tag of a stream, with its `history` if wanted; None without that stream. The tag need not be there."""
         with self._store.reading() as rows:
             stream = _stream(rows, namespace, name, None)
-            return None if stream is None else view_tag(rows, stream, tag)
+            return None if stream is None else view_tag(rows, stream, tag, history=history)
 
     def streams_with_heads(self, namespace: str | None, at: int | None = None) -> Listed[ImageStream]:
         """The streams of a namespace, or of all, with the newest entries of their tags only."""

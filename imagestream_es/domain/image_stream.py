@@ -33,6 +33,7 @@ from imagestream_es.domain.events import (
     TagDeleted,
     TagSet,
 )
+from imagestream_es.domain.imports import TagImport, with_attempts
 from imagestream_es.domain.references import stream_repository
 from imagestream_es.domain.resolution import Catalog, Resolution, followed_tags
 from imagestream_es.domain.tags import (
@@ -109,6 +110,7 @@ class ImageStream:
     """
 
     __slots__ = (
+        "_followers",
         "annotations",
         "created",
         "deletion",
@@ -131,7 +133,6 @@ class ImageStream:
         "tags",
         "uid",
         "version",
-        "_followers",
     )
 
     def __init__(self, namespace: str, name: str) -> None:
@@ -191,13 +192,13 @@ class ImageStream:
             changes.append(TagChange(name, DROPPED, self.newest(name), None))
             self._keep(name, Tag(self.tag(name).spec))
         if event.tags:
-            self._apply_spec_tags(event, event.tags, changes)
+            changes += self._apply_spec_tags(event, event.tags)
         for put in event.put:
-            self._apply_put(event, put, changes)
+            changes += self._apply_put(event, put)
         if event.items:
-            self._apply_items(event.items, changes)
+            changes += self._apply_items(event.items)
         if event.conditions:
-            self._apply_conditions(event, event.conditions, changes)
+            changes += self._apply_conditions(event, event.conditions)
         self.version += 1
         return changes
 
@@ -224,27 +225,26 @@ class ImageStream:
         if event.managed:
             self.managed = ownership.merged(self.managed, event.managed)
 
-    def _apply_spec_tags(
-        self, event: StreamEvent, specs: Mapping[str, TagReference | None], changes: list[TagChange]
-    ) -> None:
+    def _apply_spec_tags(self, event: StreamEvent, specs: Mapping[str, TagReference | None]) -> list[TagChange]:
         told = _told_by_entries(event)
+        changes = []
         for name, spec in specs.items():
             tag = self.tag(name)
             if name not in told:
                 changes.append(TagChange(name, SPEC_REMOVED if spec is None else SPEC_SET, tag.head, tag.head))
             self._keep(name, Tag(spec, tag.head, tag.conditions))
         self._followers = None
+        return changes
 
-    def _apply_put(self, event: StreamEvent, put: Put, changes: list[TagChange]) -> None:
+    def _apply_put(self, event: StreamEvent, put: Put) -> list[TagChange]:
         entry = TagEvent(
             event.by.seconds if put.created is None else put.created,
             f"{self.repository}@{put.image}" if put.reference is None else put.reference,
             put.image,
             put.generation,
         )
-        changes.append(self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT))
-        for follower in put.followers:
-            changes.append(self._put(follower, entry, FOLLOWED))
+        direct = self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT)
+        return [direct, *(self._put(follower, entry, FOLLOWED) for follower in put.followers)]
 
     def _put(self, name: str, entry: TagEvent, kind: str) -> TagChange:
         tag = self.tag(name)
@@ -252,17 +252,20 @@ class ImageStream:
         self.tags[name] = Tag(tag.spec, head)
         return TagChange(name, kind, tag.head, head, folded)
 
-    def _apply_items(self, histories: Mapping[str, tuple[TagEvent, ...]], changes: list[TagChange]) -> None:
+    def _apply_items(self, histories: Mapping[str, tuple[TagEvent, ...]]) -> list[TagChange]:
+        changes = []
         for name, items in histories.items():
             tag = self.tag(name)
             head = items[0] if items else None
             changes.append(TagChange(name, REPLACED, tag.head, head, items=items))
             self._keep(name, Tag(tag.spec, head, tag.conditions))
+        return changes
 
     def _apply_conditions(
-        self, event: StreamEvent, found: Mapping[str, tuple[TagEventCondition, ...]], changes: list[TagChange]
-    ) -> None:
+        self, event: StreamEvent, found: Mapping[str, tuple[TagEventCondition, ...]]
+    ) -> list[TagChange]:
         told = _told_by_entries(event).union(event.tags or ())
+        changes = []
         for name, conditions in found.items():
             tag = self.tag(name)
             if _failed(event, conditions):
@@ -270,6 +273,7 @@ class ImageStream:
             elif name not in told:
                 changes.append(TagChange(name, CONDITIONS_SET, tag.head, tag.head))
             self._keep(name, Tag(tag.spec, tag.head, conditions))
+        return changes
 
     def _keep(self, name: str, tag: Tag) -> None:
         if tag == NO_TAG:
@@ -314,18 +318,18 @@ class ImageStream:
 
     def _creation(self, by: Origin, uid: str, desired: DesiredStream, catalog: Catalog) -> StreamCreated:
         tags = {tag.name: _with_generation(tag, 1) for tag in _by_name(desired.tags)}
-        event: type[StreamCreated]
-        if self.version:
-            event, base, repository = StreamRecreated, None, self.repository
-        else:
-            base = repository = stream_repository(catalog.registry, self.namespace, self.name)
-            event = StreamCreated
-        return event(
+        resolution = Resolution(self.namespace, self.name, self.newest, by, 1, catalog)
+        resolution.resolve(tags, tags)
+        self._check(desired, tags.values(), resolution.problems)
+        again = self.version > 0
+        event_class: type[StreamCreated] = StreamRecreated if again else StreamCreated
+        repository = self.repository if again else stream_repository(catalog.registry, self.namespace, self.name)
+        return event_class(
             by=by,
             namespace=self.namespace,
             name=self.name,
             uid=uid,
-            repository=base,
+            repository=None if again else repository,
             generate_name=desired.generate_name,
             generation=1,
             labels=desired.labels or None,
@@ -334,8 +338,8 @@ class ImageStream:
             owners=desired.owners or None,
             local_lookup=desired.local_lookup or None,
             source_repository=desired.source_repository or None,
-            tags=dict(tags) or None,
-            put=self._puts(by, desired, 1, tags, tags, catalog, repository),
+            tags=_difference({}, tags) or None,
+            put=_as_puts(by, resolution.recorded, repository),
         )
 
     def update(
@@ -360,6 +364,10 @@ class ImageStream:
             name: _with_generation(tag, generation) if name in changed or not tag.generation else tag
             for name, tag in wanted.items()
         }
+        resolution = Resolution(self.namespace, self.name, self.newest, by, generation, catalog)
+        resolution.resolve(tags, changed)
+        written = _difference(old, tags)
+        self._check(desired, filter(None, written.values()), resolution.problems)
         event = event_class(
             by=by,
             labels=_if_new(desired.labels, self.labels),
@@ -369,8 +377,8 @@ class ImageStream:
             generation=_if_new(generation, self.generation),
             local_lookup=_if_new(desired.local_lookup, self.local_lookup),
             source_repository=_if_new(desired.source_repository, self.source_repository),
-            tags=_difference(old, tags) or None,
-            put=self._puts(by, desired, generation, tags, changed, catalog, self.repository),
+            tags=written or None,
+            put=_as_puts(by, resolution.recorded, self.repository),
         )
         if event == event_class(by=by):
             return
@@ -431,6 +439,13 @@ class ImageStream:
         followers = tuple(name for name in self.followers(tag) if not same_target(self.newest(name), entry))
         self._record(ImageMapped(by=by, put=(_as_put(by, tag, entry, self.repository, followers),)))
 
+    def import_images(self, by: Origin, uid: str, attempts: Sequence[TagImport], catalog: Catalog) -> None:
+        """Record what came of importing tags; the stream begins if there is none."""
+        plain = ImagesImported(by=by) if self.exists else self._creation(by, uid, DesiredStream(), catalog)
+        event = with_attempts(plain, self, attempts)
+        if event != ImagesImported(by=by):
+            self._record(event)
+
     def replace_status(
         self,
         by: Origin,
@@ -463,11 +478,8 @@ class ImageStream:
             return items
         head, tag = items[0], self.tag(name)
         generation = self.generation
-        unchanged = tag.head is not None and (tag.head.reference, tag.head.image) == (
-            head.reference,
-            head.image,
-        )
-        if not unchanged and tag.spec is not None and tag.spec.generation:
+        changed = tag.head is None or (tag.head.reference, tag.head.image) != (head.reference, head.image)
+        if changed and tag.spec is not None and tag.spec.generation:
             generation = tag.spec.generation
         return (TagEvent(head.created, head.reference, head.image, generation), *items[1:])
 
@@ -487,30 +499,17 @@ class ImageStream:
 
     # --- details
 
-    def _puts(
-        self,
-        by: Origin,
-        desired: DesiredStream,
-        generation: int,
-        tags: Mapping[str, TagReference],
-        changed: Collection[str],
-        catalog: Catalog,
-        repository: str,
-    ) -> tuple[Put, ...]:
-        """The entries that follow if `tags` become the spec tags, the `changed` of them anew. Raises Invalid."""
-        resolution = Resolution(self.namespace, self.name, self.newest, by, generation, catalog)
-        resolution.resolve(tags, changed)
+    def _check(self, desired: DesiredStream, tags: Iterable[TagReference], unresolved: Sequence[FieldProblem]) -> None:
+        """Raises Invalid if sources could not be resolved, or if fields of the stream or of `tags` are wrong."""
         problems = []
-        if resolution.problems:
+        if unresolved:
             # OpenShift reports whatever it meets while it resolves tags as one inner error.
-            inner = Invalid(RESOURCE, self.name, resolution.problems)
-            problems.append(FieldProblem(Problem.INTERNAL, "[]", value=inner))
+            problems.append(FieldProblem(Problem.INTERNAL, "[]", value=Invalid(RESOURCE, self.name, unresolved)))
         problems += repository_problems(desired.source_repository, "spec.dockerImageRepository")
-        for tag in tags.values():
+        for tag in tags:
             problems += tag_problems(tag, f"spec.tags[{tag.name}]")
         if problems:
             raise Invalid(KIND, self.name, problems)
-        return tuple(_as_put(by, name, entry, repository) for name, entry in resolution.recorded.items())
 
     def _kept_generation(self, tag: TagReference) -> TagReference:
         stored = self.tag(tag.name).spec
@@ -573,6 +572,10 @@ def _as_put(by: Origin, tag: str, entry: TagEvent, base: str, followers: tuple[s
         created=None if entry.created == by.seconds else entry.created,
         followers=followers,
     )
+
+
+def _as_puts(by: Origin, entries: Mapping[str, TagEvent], base: str) -> tuple[Put, ...]:
+    return tuple(_as_put(by, name, entry, base) for name, entry in entries.items())
 
 
 def _if_new(new: T, old: T) -> T | None:

@@ -348,7 +348,7 @@ def replace_entries(
 
     A history that only lost entries keeps the rows of the others; any other is written anew.
     """
-    shown = _shown(rows, number, tag, base)
+    shown = _shown(rows, number, tag, base, NOW)
     kept = iter(items)
     wanted = next(kept, None)
     lost = []
@@ -373,12 +373,15 @@ def replace_entries(
     insert_changes(rows, [*written, change_row(number, tag, position, kind, head, base=base, shown=False)])
 
 
-def _shown(rows: Rows, number: int, tag: str, base: str) -> list[tuple[tuple[int, int], TagEvent]]:
+def _shown(rows: Rows, number: int, tag: str, base: str, until: int) -> list[tuple[tuple[int, int], TagEvent]]:
     found = rows.all(
         "SELECT position, slot, created, reference, image, generation FROM tag_changes"
-        " WHERE stream = ? AND tag = ? AND hidden IS NULL ORDER BY position DESC, slot DESC",
+        " WHERE stream = ? AND tag = ? AND position <= ? AND (hidden IS NULL OR hidden > ?)"
+        " ORDER BY position DESC, slot DESC",
         number,
         tag,
+        until,
+        until,
     )
     return [((position, slot), _entry(base, *entry)) for position, slot, *entry in found]
 
@@ -387,15 +390,15 @@ def _entry(base: str, created: int | None, reference: str | None, image: str, ge
     return TagEvent(created, f"{base}@{image}" if reference is None else reference, image, generation)
 
 
-def shown_entries(rows: Rows, number: int, tag: str, base: str) -> tuple[TagEvent, ...]:
-    """The history of one tag as OpenShift shows it, newest first."""
-    return tuple(entry for _, entry in _shown(rows, number, tag, base))
-
-
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 
 NOW = 2**62
 """A position behind every event."""
+
+
+def shown_entries(rows: Rows, number: int, tag: str, base: str, until: int = NOW) -> tuple[TagEvent, ...]:
+    """The history of one tag as OpenShift shows it at position `until`, newest first."""
+    return tuple(entry for _, entry in _shown(rows, number, tag, base, until))
 
 
 def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -68,7 +68,7 @@ class Url:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         # A URL may carry a user and a password for its host: nobody asked for those.
         if parts.scheme not in _PORTS or parts.username is not None or not _is_host(host) or not _is_target(target):
-            raise BadAnswer("the registry refers to a URL that cannot be used")
+            raise BadAnswer("the registry refers to a URL that cannot be followed")
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], target)
 
     @property
@@ -164,13 +164,10 @@ class Transport:
             timeout=seconds,
             ssl_context=self._no_trust if insecure else self._trust,
             server_hostname=name,
-            assert_hostname=False if insecure else name,
         )
 
 
-def _exchange(
-    connection: HTTPConnection, url: Url, headers: Mapping[str, str], limit: int, budget: Budget
-) -> Answer:
+def _exchange(connection: HTTPConnection, url: Url, headers: Mapping[str, str], limit: int, budget: Budget) -> Answer:
     sent = {"Host": url.authority, "User-Agent": _USER_AGENT, "Connection": "close", **headers}
     connection.request("GET", url.target, headers=sent, preload_content=False, decode_content=False)
     response = connection.getresponse()
@@ -210,11 +207,9 @@ def _cut_at_the_end(sock: socket.socket, budget: Budget) -> Iterator[None]:
 
 
 def _cut(sock: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it has ended already
         # Not SSLSocket's own, which gets in the way of a read that is under way.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:  # it has ended already
-        pass
 
 
 @contextmanager
@@ -223,8 +218,12 @@ def _plain_errors(url: Url, budget: Budget) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, http.client.HTTPException, HTTPError) as error:
-        budget.left()
-        raise _in_our_words(error, url.authority) from None
+        failure = _in_our_words(error, url.authority)
+    else:
+        return
+    budget.left()  # then it was us who cut the connection
+    # Out here the library's error is not part of this one's context.
+    raise failure
 
 
 def _in_our_words(error: Exception, host: str) -> Unreachable | BadAnswer:
@@ -243,4 +242,4 @@ def _in_our_words(error: Exception, host: str) -> Unreachable | BadAnswer:
         case OSError() if cause.strerror:
             return Unreachable(f"no connection to {host}: {cause.strerror}")
         case _:
-            return BadAnswer(f"the answer of {host} is not valid HTTP")
+            return BadAnswer(f"the answer of {host} was broken off or is not valid HTTP")

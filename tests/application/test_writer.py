@@ -91,9 +91,7 @@ class Bench:
 
     def execute(self, decide: Callable[[Work], Any], *, dry: bool = False, look: Any = None) -> Any:
         keep: Callable[[Any], Any] = lambda found: found.copy() if isinstance(found, ImageStream) else found  # noqa: E731
-        return self.writer.execute(
-            Decision(decide, keep, look or (lambda _, kept: kept), lambda *_: True), dry=dry
-        )
+        return self.writer.execute(Decision(decide, keep, look or (lambda _, kept: kept), lambda *_: True), dry=dry)
 
     def create(self, name: str, **desired: Any) -> Any:
         return self.commands.create_image_stream(CALLER, "shop", name, DesiredStream(**desired))
@@ -276,9 +274,7 @@ def test_a_command_that_crashes_after_it_made_events_does_not_touch_its_neighbou
         work.image_of("sha256:crashed").register(BY, "uid", {})
         crash()
 
-    answers = bench.together(
-        lambda: bench.push("web", 1), lambda: bench.execute(decide), lambda: bench.push("web", 2)
-    )
+    answers = bench.together(lambda: bench.push("web", 1), lambda: bench.execute(decide), lambda: bench.push("web", 2))
     assert [type(answer) for answer in answers] == [type(None), ZeroDivisionError, type(None)]
     assert bench.shown("web") == [1, 2]
     assert {one for one, _, _ in bench.log()} == {
@@ -678,9 +674,7 @@ def test_a_poisonous_command_on_postgresql_does_not_touch_its_neighbours(benches
         put = Put(tag="nul\0", image="i", generation=1, reference="r")
         work.stream_of("shop", "web")._record(ImageMapped(by=BY, put=(put,)))
 
-    answers = bench.together(
-        lambda: bench.push("web", 1), lambda: bench.execute(decide), lambda: bench.push("web", 2)
-    )
+    answers = bench.together(lambda: bench.push("web", 1), lambda: bench.execute(decide), lambda: bench.push("web", 2))
     assert (answers[0], type(answers[1]), answers[2]) == (None, Unavailable, None)
     assert bench.shown("web") == [1, 2]
     bench.check()
@@ -692,7 +686,9 @@ def test_the_database_going_away_is_unavailable_and_its_return_is_enough_to_go_o
     bench, other = benches
     bench.create("web")
     with other.store.writing() as rows:
-        rows.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+        rows.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
     outcomes = []
     for number in range(1, 40):
         try:

@@ -116,9 +116,11 @@ STORED: list[tuple[DomainEvent, str, str]] = [
         '"repository":"172.30.56.218:5000/shop/web","generateName":"we"}',
     ),
     (
-        StreamRecreated(by=SHORT, namespace="shop", name="web", uid="u2", generation=1),
+        StreamRecreated(
+            by=SHORT, namespace="shop", name="web", uid="u2", repository="", generate_name="we", generation=1
+        ),
         "imagestream.recreated",
-        "{" + BY + ',"generation":1,"namespace":"shop","name":"web","uid":"u2"}',
+        "{" + BY + ',"generation":1,"namespace":"shop","name":"web","uid":"u2","repository":"","generateName":"we"}',
     ),
     (
         StreamUpdated(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from api.openapi.definitions import PATCH, REFERENCE, refer
-from api.openapi.documents import Document
+from api.openapi.version3 import Document
 
 OLD_REFERENCE = "#/definitions/"
 

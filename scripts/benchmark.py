@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""Measures the service from outside, each figure beside a limit measured in the same run.
+
+    .venv/bin/python scripts/benchmark.py [--only ROW,ROW] [--seconds N] [--json FILE] [--url URL]
+
+Starts a service of its own on a fresh log unless --url names one. Machines are noisy: rows that compare are
+measured in turns and told as ratios, medians of their rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+GROUP = "/apis/image.openshift.io/v1"
+COMMAND = Path(sys.executable).with_name("imagestream-es")
+
+
+class Connection:
+    """A kept-alive HTTP/1.1 connection that costs its user little."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._socket = socket.create_connection(address, timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """One request: status and body."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._socket.sendall(head.encode() + body)
+        while b"\r\n\r\n" not in self._buffer:
+            self._fill()
+        header, _, rest = self._buffer.partition(b"\r\n\r\n")
+        length = next(int(line[15:]) for line in header.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        self._buffer = rest
+        while len(self._buffer) < length:
+            self._fill()
+        answer, self._buffer = self._buffer[:length], self._buffer[length:]
+        return int(header[9:12]), answer
+
+    def _fill(self) -> None:
+        data = self._socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        self._buffer += data
+
+
+class Target:
+    """The service under test."""
+
+    def __init__(self, url: str, process: subprocess.Popen[str] | None, directory: Path | None) -> None:
+        parts = urlsplit(url)
+        self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self.process = process
+        self.directory = directory
+
+    def connect(self) -> Connection:
+        """A new connection."""
+        return Connection(self.address)
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the service has used; nan if it is not ours."""
+        if self.process is None:
+            return float("nan")
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Resident bytes of the service; 0 if it is not ours."""
+        if self.process is None:
+            return 0
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def stored(self) -> int:
+        """Bytes of log and views."""
+        if self.directory is None:
+            return 0
+        return sum(file.stat().st_size for file in self.directory.glob("imagestream.db*"))
+
+
+@contextmanager
+def service(url: str | None) -> Iterator[Target]:
+    """The service that `url` names, or a fresh one."""
+    if url is not None:
+        yield Target(url, None, None)
+        return
+    with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
+        data = Path(directory) / "data"
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--bind", "127.0.0.1:0", "--data-dir", data],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            yield Target(line.removeprefix("Serving on ").strip(), process, data)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+@dataclass
+class Report:
+    """Figures of one row, in the order in which they are told."""
+
+    row: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def print(self) -> None:
+        """Tell the figures."""
+        print(f"{self.row}:")
+        for name, value in self.figures.items():
+            print(f"    {name}: {value:.3f}" if isinstance(value, float) else f"    {name}: {value}")
+
+
+def digest(text: str) -> str:
+    """A digest made of a text."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def mapping(stream: str, tag: str, image: str) -> bytes:
+    """The body of a mapping, as a registry sends it for an image whose layers are known."""
+    return json.dumps({"metadata": {"name": stream}, "tag": tag, "image": {"metadata": {"name": image}}}).encode()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+def make_stream(connection: Connection, namespace: str, name: str) -> None:
+    """Create an empty stream."""
+    body = json.dumps({"metadata": {"name": name}}).encode()
+    status, answer = connection.request("POST", f"{GROUP}/namespaces/{namespace}/imagestreams", body)
+    if status not in (201, 409):
+        raise RuntimeError(answer)
+
+
+# --- rows
+
+
+def history(target: Target, seconds: float) -> Report:
+    """What one more mapping costs on a tag with 10,000 entries, against one on an empty tag."""
+    connection = target.connect()
+    make_stream(connection, "benchmark", "history")
+    images = [digest(f"history {number}") for number in range(64)]
+    path = f"{GROUP}/namespaces/benchmark/imagestreammappings"
+
+    def push(tag: str, number: int) -> float:
+        began = time.perf_counter()
+        status, answer = connection.request("POST", path, mapping("history", tag, images[number % len(images)]))
+        if status != 201:
+            raise RuntimeError(answer)
+        return time.perf_counter() - began
+
+    for number in range(10_000):
+        push("long", number)
+    number, ratios = 10_000, []
+    times: dict[str, list[float]] = {"long": [], "short": []}
+    sizes: dict[str, list[int]] = {"long": [], "short": []}
+    end = time.monotonic() + max(seconds, 10)
+    turn = 0
+    while time.monotonic() < end:
+        turn += 1
+        medians = {}
+        for kind in ("long", "short") if turn % 2 else ("short", "long"):
+            before = target.stored()
+            spent = []
+            for step in range(100):
+                tag = "long" if kind == "long" else f"short-{turn}-{step}"
+                spent.append(push(tag, number))
+                number += 1
+            times[kind] += spent
+            sizes[kind].append(target.stored() - before)
+            medians[kind] = statistics.median(spent)
+        ratios.append(medians["long"] / medians["short"])
+    began = time.perf_counter()
+    _, answer = connection.request("GET", f"{GROUP}/namespaces/benchmark/imagestreamtags/history:long")
+    tag_read = time.perf_counter() - began
+    return Report(
+        "history",
+        {
+            "mapping at 10,000 entries / on a new tag (median of rounds)": statistics.median(ratios),
+            "rounds": len(ratios),
+            "p50 ms at 10,000 entries": 1000 * statistics.median(times["long"]),
+            "p50 ms on a new tag": 1000 * statistics.median(times["short"]),
+            "bytes stored a mapping at 10,000 entries, checkpoints included": sum(sizes["long"]) / (100 * len(ratios)),
+            "bytes stored a mapping on a new tag": sum(sizes["short"]) / (100 * len(ratios)),
+            "GET of the tag, ms": 1000 * tag_read,
+            "answer bytes": len(answer),
+        },
+    )
+
+
+class Watcher(threading.Thread):
+    """Holds a watch and notes when each line came."""
+
+    def __init__(self, target: Target, namespace: str, name: str | None) -> None:
+        super().__init__(daemon=True)
+        selector = f"&fieldSelector=metadata.name%3D{name}" if name else ""
+        self._path = f"{GROUP}/namespaces/{namespace}/imagestreams?watch=1&sendInitialEvents=false"
+        self._path += f"&resourceVersionMatch=NotOlderThan{selector}"
+        self._socket = socket.create_connection(target.address, timeout=120)
+        self.came: list[tuple[str, float]] = []
+
+    def run(self) -> None:
+        """Read lines until the end."""
+        self._socket.sendall(f"GET {self._path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode())
+        rest = b""
+        try:
+            while data := self._socket.recv(1 << 16):
+                now = time.perf_counter()
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b'{"type"'):
+                        version = line.partition(b'"resourceVersion":"')[2].partition(b'"')[0]
+                        self.came.append((version.decode(), now))
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """End the watch."""
+        self._socket.close()
+
+
+def watch(target: Target, seconds: float) -> Report:
+    """Delay from a commit to those who watch it, with 1, 100 and 1,000 watches, while others write."""
+    figures: dict[str, Any] = {}
+    alone = _write_rate(target, seconds)
+    for count in (1, 100, 1000):
+        before = target.memory()
+        streams = [f"watched-{count}-{number}" for number in range(min(count, 50))]
+        connection = target.connect()
+        for name in streams:
+            make_stream(connection, "watched", name)
+        watchers = [Watcher(target, "watched", streams[number % len(streams)]) for number in range(count)]
+        for watcher in watchers:
+            watcher.start()
+        time.sleep(1 + count / 200)
+        memory = (target.memory() - before) / count
+        sent: dict[str, float] = {}
+        rate = _write_rate(target, seconds, during=lambda s=streams, t=sent: _touch(target, s, t, seconds))  # type: ignore[misc]
+        time.sleep(0.5)
+        delays = [
+            1000 * (came - sent[version]) for watcher in watchers for version, came in watcher.came if version in sent
+        ]
+        for watcher in watchers:
+            watcher.close()
+        figures |= {
+            f"{count} watches: lines": len(delays),
+            f"{count} watches: delay p50 ms": statistics.median(delays),
+            f"{count} watches: delay p99 ms": percentile(delays, 0.99),
+            f"{count} watches: kB a watch": memory / 1000,
+            f"{count} watches: writes kept": rate / alone,
+        }
+        time.sleep(1)
+    return Report("watch", figures)
+
+
+def _touch(target: Target, streams: list[str], sent: dict[str, float], seconds: float) -> None:
+    """Label watched streams now and then; notes when each answer, and so its commit, was there."""
+    connection = target.connect()
+    end, number = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        name = streams[number % len(streams)]
+        body = json.dumps({"metadata": {"labels": {"touched": str(number)}}}).encode()
+        path = f"{GROUP}/namespaces/watched/imagestreams/{name}"
+        status, answer = connection.request("PATCH", path, body, "application/merge-patch+json")
+        # The answer comes after the commit: what a watcher got before it counts as no delay at all.
+        sent[json.loads(answer)["metadata"]["resourceVersion"]] = time.perf_counter()
+        assert status == 200
+        number += 1
+        time.sleep(0.05)
+
+
+def _write_rate(target: Target, seconds: float, during: Callable[[], None] | None = None) -> float:
+    """Mappings a second of four clients to streams that nobody watches; `during` runs beside them."""
+    counts = [0] * 4
+    end = time.monotonic() + seconds
+
+    def write(worker: int) -> None:
+        connection = target.connect()
+        make_stream(connection, "written", f"stream-{worker}")
+        path = f"{GROUP}/namespaces/written/imagestreammappings"
+        while time.monotonic() < end:
+            image = digest(f"{worker} {counts[worker] % 50}")
+            connection.request("POST", path, mapping(f"stream-{worker}", "latest", image))
+            counts[worker] += 1
+
+    threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    if during is not None:
+        threads.append(threading.Thread(target=during))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+ROWS: dict[str, Callable[[Target, float], Report]] = {"history": history, "watch": watch}
+
+
+def main() -> None:
+    """Run the rows that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(ROWS), help="rows to measure, separated by commas")
+    parser.add_argument("--seconds", type=float, default=10, help="how long a round lasts")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--url", help="measure this service instead of a fresh one")
+    arguments = parser.parse_args()
+    reports = []
+    for name in arguments.only.split(","):
+        with service(arguments.url) as target:
+            report = ROWS[name](target, arguments.seconds)
+        report.print()
+        reports.append({"row": report.row, "figures": report.figures})
+    if arguments.json:
+        arguments.json.write_text(json.dumps(reports, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
