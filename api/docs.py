@@ -249,7 +249,7 @@ def _examples(door: Door, resource: Resource, example: Mapping[str, Any]) -> Ite
     if "get" in resource.verbs:
         yield Example(f"Read {_a(thing)}", f"curl {collection}/{name}")
     if "watch" in resource.verbs:
-        yield Example(f"Watch {thing}s", f"curl -N '{collection}?watch=true'".replace("'$SERVER", "$SERVER'"))
+        yield Example(f"Watch {thing}s", f'curl -N "{collection}?watch=true"')
     if "list" in resource.verbs or "get" in resource.verbs:
         names = f" {name}" if "list" not in resource.verbs else ""
         place = f" --namespace {NAMESPACE}" if resource.namespaced else ""

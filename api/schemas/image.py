@@ -98,6 +98,14 @@ class ImageSignatureSchema(KindSchema):
     are and does not verify them; a client that relies on a signature has to.
     """
 
+    example: ClassVar = {
+        "kind": "ImageSignature",
+        "apiVersion": "image.openshift.io/v1",
+        "metadata": {"name": f"{EXAMPLE_DIGEST}@release"},
+        "type": "atomic",
+        "content": "c2lnbmVkIGJ5IHRoZSByZWxlYXNlIHRlYW0=",
+    }
+
     type = Text("The kind of signature, such as atomic.", metadata={"required": True})
     content = Base64("The signature itself.", metadata={"required": True})
     conditions = Many(

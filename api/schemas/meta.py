@@ -173,8 +173,8 @@ class ObjectMetaSchema(Wire):
 class KindSchema(Wire):
     """An object by itself, with what all kinds have.
 
-    `example` is one that can be created as it stands, and `answer` the name of the type that answers its
-    creation, if not the object's own.
+    `example` is an object of the kind, which can be created as it stands if the kind can. `answer` is the name of
+    the type that answers its creation, if that is not the object's own.
     """
 
     example: ClassVar[dict[str, Any]] = {}

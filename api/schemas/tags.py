@@ -148,6 +148,8 @@ class ImageStreamImageSchema(KindSchema):
     beginning of a digest is enough to name an image.
     """
 
+    example: ClassVar = {"metadata": {"name": f"web@{EXAMPLE_DIGEST}"}}
+
     image = One(ImageSchema, "The image.")
 
 

@@ -24,6 +24,7 @@ from imagestream_es.registry.credentials import Credentials
 from imagestream_es.registry.errors import (
     BadAnswer,
     Denied,
+    HttpOnly,
     NotARegistry,
     NoTls,
     RegistryError,
@@ -204,7 +205,7 @@ class RegistryClient:
             if self._insecure:
                 return self._ping("http", budget)
             if isinstance(error, NoTls):
-                raise NoTls(f"{self.host} does not speak TLS") from None
+                raise HttpOnly(str(error)) from None
             raise
 
     def _ping(self, scheme: str, budget: Budget) -> tuple[Url, Challenge]:

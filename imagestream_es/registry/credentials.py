@@ -46,6 +46,27 @@ class PullSecret:
     content: bytes = field(repr=False)
 
 
+class Keyring:
+    """The credentials in files of docker's config.json format."""
+
+    def __init__(self, files: Iterable[bytes]) -> None:
+        entries = ((*_place(key), _credentials(entry)) for file in files for key, entry in _auths(file).items())
+        known = [(host, path, credentials) for host, path, credentials in entries if credentials is not None]
+        # Stable: among equals the first counts.
+        self._entries = sorted(known, key=lambda entry: len(entry[1]), reverse=True)
+
+    def find(self, reference: DockerImageReference) -> Credentials | None:
+        """Who to be when an image of that repository is pulled, None for nobody.
+
+        An entry counts if its host is the registry's, and its path, if it has one, the beginning of the
+        repository's; the longest path wins.
+        """
+        wanted = reference.with_defaults()
+        host, path = _host(wanted.registry), wanted.path()
+        found = (entry for at, prefix, entry in self._entries if at == host and _begins(path, prefix))
+        return next(found, None)
+
+
 class PullSecrets:
     """The pull secrets under a directory; none without one."""
 
@@ -58,9 +79,9 @@ class PullSecrets:
             return []
         return list(_read_all(sorted((self._directory / namespace).glob("*.json"))))
 
-    def credentials(self, namespace: str, reference: DockerImageReference) -> Credentials | None:
-        """Who to be when an image of that repository is pulled: the entry with the longest path wins."""
-        return matching((secret.content for secret in self.of(namespace)), reference)
+    def keyring(self, namespace: str) -> Keyring:
+        """The credentials in the namespace's secrets."""
+        return Keyring(secret.content for secret in self.of(namespace))
 
 
 def _read_all(files: Iterable[Path]) -> Iterator[PullSecret]:
@@ -71,37 +92,19 @@ def _read_all(files: Iterable[Path]) -> Iterator[PullSecret]:
         except OSError as error:
             _logger.warning("the pull secret %s cannot be read: %s", file, error.strerror)
             continue
-        if len(content) > _LARGEST or not isinstance(_auths(content), dict):
-            _logger.warning("the pull secret %s is not a docker config file and is not used", file)
+        if len(content) > _LARGEST or not _auths(content):
+            _logger.warning("the pull secret %s holds no credentials and is not used", file)
             continue
         yield PullSecret(file.stem, content)
 
 
-def matching(secrets: Iterable[bytes], reference: DockerImageReference) -> Credentials | None:
-    """The credentials for a repository in files of docker's config.json format.
-
-    An entry counts if its host is the registry's and its path, if it has one, the beginning of the
-    repository's. The longest path wins, among equals the first.
-    """
-    wanted = reference.with_defaults()
-    host, path = _host(wanted.registry), wanted.path()
-    best: tuple[int, Credentials] | None = None
-    for secret in secrets:
-        for key, entry in _auths(secret).items():
-            entry_host, entry_path = _place(key)
-            if entry_host != host or not _begins(path, entry_path):
-                continue
-            found = _credentials(entry)
-            if found is not None and (best is None or len(entry_path) > best[0]):
-                best = len(entry_path), found
-    return None if best is None else best[1]
-
-
-def _auths(content: bytes) -> Any:
+def _auths(content: bytes) -> dict[str, Any]:
     try:
-        return orjson.loads(content).get("auths")
-    except (orjson.JSONDecodeError, AttributeError):
-        return None
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    auths = document.get("auths") if isinstance(document, dict) else None
+    return auths if isinstance(auths, dict) else {}
 
 
 def _place(key: str) -> tuple[str, str]:

@@ -39,6 +39,10 @@ class NoTls(Unreachable):
     """Whoever listens there does not speak TLS."""
 
 
+class HttpOnly(RegistryError):
+    """The registry speaks plain HTTP only, and that was not allowed."""
+
+
 class NotARegistry(RegistryError):
     """Whoever answers there does not speak the registry API."""
 

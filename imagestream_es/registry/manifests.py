@@ -52,6 +52,7 @@ _CONFIG_TYPES = frozenset(
 _SCHEMA1_LAYER = "application/vnd.docker.container.image.rootfs.diff+x-gtar"
 
 _LARGEST = 2**63 - 1
+_LONGEST_TYPE = 256
 
 
 class InvalidManifest(ValueError):
@@ -491,9 +492,7 @@ def image_from_import(
 
 
 def _bare_image(manifest: bytes, media_type: str, config: bytes | None, reference: str) -> Image:
-    media_type = _understood(manifest).get("mediaType") or media_type.partition(";")[0].strip()
-    if media_type not in IMAGE_TYPES | LIST_TYPES:
-        raise InvalidManifest(f'unsupported manifest type "{media_type}"')
+    media_type = manifest_type(manifest, media_type)
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     image = {
         "metadata": {"name": digest},
@@ -511,6 +510,26 @@ def _understood(manifest: bytes) -> dict[str, Any]:
         return _read_manifest(manifest)
     except ValueError as error:
         raise InvalidManifest(f"the manifest cannot be read: {error}") from None
+
+
+def manifest_type(manifest: bytes, media_type: str) -> str:
+    """The media type of a manifest: what it says itself, else `media_type`, which its registry calls it.
+
+    `InvalidManifest` if it cannot be read, or is none of an image or of a list.
+    """
+    found: str = _understood(manifest).get("mediaType") or media_type.partition(";")[0].strip()
+    if found not in IMAGE_TYPES | LIST_TYPES:
+        raise InvalidManifest(f'unsupported manifest type "{found[:_LONGEST_TYPE]}"')
+    return found
+
+
+def config_digest(manifest: bytes) -> str:
+    """The digest of the config that the manifest of an image names, "" if it names none.
+
+    `InvalidManifest` if the bytes cannot be read.
+    """
+    digest: str = _understood(manifest).get("config", {}).get("digest", "")
+    return digest
 
 
 def index_parts(manifest: bytes) -> list[dict[str, Any]]:

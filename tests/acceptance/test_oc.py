@@ -137,7 +137,9 @@ def test_the_recorded_commands_of_oc_are_answered_alike(app_client) -> None:
                 continue  # the real server held more than this recording made
             body = request.get("requestBody")
             if body:
-                body = body if "yaml" in (request["contentType"] or "") else json.dumps(translation.body(json.loads(body)))
+                body = (
+                    body if "yaml" in (request["contentType"] or "") else json.dumps(translation.body(json.loads(body)))
+                )
             answer = app_client.open(
                 translation.path(request["path"]),
                 method=request["method"],

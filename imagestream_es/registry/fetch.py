@@ -1,0 +1,82 @@
+"""Fetches one image from a registry: its manifests and configs, and what the API shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from imagestream_es.domain.references import DockerImageReference, is_digest
+from imagestream_es.registry.client import Manifest, RegistryClient
+from imagestream_es.registry.manifests import (
+    LIST_TYPES,
+    Image,
+    InvalidManifest,
+    config_digest,
+    image_from_import,
+    index_parts,
+    manifest_type,
+    validate_manifests,
+)
+
+
+class Platform(NamedTuple):
+    """What an image runs on."""
+
+    architecture: str
+    os: str
+
+
+DEFAULT_PLATFORM = Platform("amd64", "linux")
+
+
+class FetchedImage(NamedTuple):
+    """An image, and the images that it is a list of. They hold manifests and configs."""
+
+    image: Image
+    parts: Sequence[Image] = ()
+
+
+def fetch_image(
+    client: RegistryClient, reference: DockerImageReference, *, whole: bool, platform: Platform, now: str
+) -> FetchedImage:
+    """The image that a pull spec with its defaults names.
+
+    Of an image for several platforms it is the part for `platform`, or where there is none that for linux on
+    amd64, or the first; `whole` takes the list and all parts. `now` (RFC 3339, UTC) is when the list appears.
+    Raises RegistryError, InvalidManifest.
+    """
+    wanted = reference.with_defaults().most_specific()
+    manifest = client.manifest(wanted.path(), wanted.id or wanted.tag)
+    if manifest_type(manifest.content, manifest.media_type) not in LIST_TYPES:
+        return FetchedImage(_single(client, reference, manifest))
+    parts = index_parts(manifest.content)
+    if not whole:
+        return FetchedImage(_part(client, reference, _chosen(parts, platform)))
+    image = image_from_import(
+        manifest.content, manifest.media_type, None, reference.exact(), now=now, include_manifest=True
+    )
+    for problem in validate_manifests(image):
+        raise InvalidManifest(f"{problem.field}: {problem.message or 'a value is required'}")
+    digests = dict.fromkeys(part["digest"] for part in parts)
+    return FetchedImage(image, [_part(client, reference, digest) for digest in digests])
+
+
+def _chosen(parts: Sequence[dict[str, Any]], platform: Platform) -> str:
+    if not parts:
+        raise InvalidManifest("the manifest list is empty")
+    by_platform: dict[Platform, str] = {}
+    for part in parts:
+        by_platform.setdefault(Platform(part["architecture"], part["os"]), part["digest"])
+    first: str = parts[0]["digest"]
+    return by_platform.get(platform) or by_platform.get(DEFAULT_PLATFORM) or first
+
+
+def _part(client: RegistryClient, reference: DockerImageReference, digest: str) -> Image:
+    if not is_digest(digest):
+        raise InvalidManifest("the manifest list names a part by something that is no digest")
+    return _single(client, reference, client.manifest(reference.with_defaults().path(), digest))
+
+
+def _single(client: RegistryClient, reference: DockerImageReference, manifest: Manifest) -> Image:
+    config = client.document(reference.with_defaults().path(), config_digest(manifest.content))
+    return image_from_import(manifest.content, manifest.media_type, config, reference.exact(), include_manifest=True)
