@@ -124,7 +124,7 @@ class Call:
         kind, version = value.get("kind") or self.kind, value.get("apiVersion") or ""
         versions = ["", self.door.api_version]
         if self.door in (GROUP_DOOR, LEGACY_DOOR):
-            versions += [GROUP_DOOR.api_version, LEGACY_DOOR.api_version]
+            versions = ["", GROUP_DOOR.api_version, LEGACY_DOOR.api_version]
         if kind != self.kind or version not in versions:
             raise Refusal(
                 400,

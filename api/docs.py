@@ -28,7 +28,7 @@ NAMESPACE = "demo"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a type, or of an object in it, or a parameter. `link` is the anchor of its type, or ""."""
+    """A field of a type, or of an object in it, or a parameter. `link` is the full name of its type, or ""."""
 
     name: str
     type: str
@@ -40,9 +40,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Type:
-    """A type that is described by itself."""
+    """A type that is described by itself: its short name, its full name, and where on the page it is."""
 
     name: str
+    full_name: str
     anchor: str
     description: str
     fields: Sequence[Field]
@@ -100,10 +101,14 @@ def _page(groups: Mapping[Door, Sequence[Resource]]) -> bytes:
     described = documents(groups)
     first = sorted(described, key=lambda door: (door.metadata_version == "", door.group))
     kinds = {door: list(_kinds(door, described[door], groups[door])) for door in first}
+    of_kinds = [kind.type for found in kinds.values() for kind in found]
+    types = _types(described, of_kinds)
     return render(
         "docs.html",
         groups=[(door.group or "core", found) for door, found in kinds.items()],
-        types=_types(described, [kind.type for found in kinds.values() for kind in found]),
+        types=types,
+        # A kind can be in two groups; links lead to the first.
+        anchors={one.full_name: one.anchor for one in (*types, *reversed(of_kinds))},
         documents=[f"/openapi/v3{door.prefix}" for door in first],
     )
 
@@ -114,7 +119,13 @@ def _kinds(door: Door, document: Document, resources: Sequence[Resource]) -> Ite
         name = _name_of(schemas, resource.kind)
         operations = [one for path, one in _operations(document) if _resource_in(door, path) == resource.name]
         yield Kind(
-            type=Type(resource.kind, name, schemas[name]["description"], list(_fields(schemas, name, inline=True))),
+            type=Type(
+                name=resource.kind,
+                full_name=name,
+                anchor=f"{resource.name}.{door.group or 'core'}",
+                description=schemas[name]["description"],
+                fields=list(_fields(schemas, name, inline=True)),
+            ),
             phrase=phrase(resource.kind),
             group_version=door.api_version,
             resource=resource,
@@ -169,16 +180,16 @@ def _types(described: Mapping[Door, Document], kinds: Sequence[Type]) -> list[Ty
     schemas = {
         name: schema for document in described.values() for name, schema in document["components"]["schemas"].items()
     }
-    found: dict[str, Type] = {kind.anchor: kind for kind in kinds}
+    found: dict[str, Type] = {kind.full_name: kind for kind in kinds}
     waiting = [schema.definition() for schema in (DeleteOptionsSchema, ListMetaSchema, StatusSchema)]
     waiting += [field.link for kind in kinds for field in kind.fields if field.link]
     while waiting:
         name = waiting.pop()
         if name not in found:
             fields = list(_fields(schemas, name))
-            found[name] = Type(_short(name), name, schemas[name]["description"], fields)
+            found[name] = Type(_short(name), name, name, schemas[name]["description"], fields)
             waiting += [field.link for field in fields if field.link]
-    return sorted((one for one in found.values() if one not in kinds), key=lambda one: (one.name, one.anchor))
+    return sorted((one for one in found.values() if one not in kinds), key=lambda one: (one.name, one.full_name))
 
 
 def _fields(schemas: Mapping[str, Any], name: str, *, inline: bool = False, path: str = "") -> Iterator[Field]:

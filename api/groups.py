@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from api.call import GROUP_DOOR, LEGACY_DOOR, Door
@@ -38,8 +39,14 @@ IMAGE_RESOURCES = (
     IMAGE_TAGS,
 )
 
+UNGROUPED_STREAMS = dataclasses.replace(
+    IMAGE_STREAMS, name="ungroupedimagestreams", short_names=(), categories=(), subresources={}
+)
+"""Image streams for manifests of the time before the group, which say `apiVersion: v1`. kubectl looks for such a
+kind here only; the name of its own keeps `imagestreams` what it is."""
+
 GROUPS: Mapping[Door, Sequence[Resource]] = {
-    CORE_DOOR: (EVENTS, NAMESPACES),
+    CORE_DOOR: (EVENTS, NAMESPACES, UNGROUPED_STREAMS),
     GROUP_DOOR: IMAGE_RESOURCES,
     LEGACY_DOOR: tuple(resource for resource in IMAGE_RESOURCES if resource.legacy),
     _door("authentication.k8s.io"): (SELF_SUBJECT_REVIEWS,),

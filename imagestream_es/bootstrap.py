@@ -11,12 +11,16 @@ from uuid import uuid4
 
 from imagestream_es.application.commands import Commands
 from imagestream_es.application.hub import Hub
+from imagestream_es.application.imports import Imports
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.events import Origin
 from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.store import Store
 from imagestream_es.projections.projector import catch_up
+from imagestream_es.registry.addresses import Addresses
+from imagestream_es.registry.credentials import PullSecrets
+from imagestream_es.registry.transport import Transport
 from imagestream_es.settings import Settings
 
 POLL = 0.25
@@ -30,6 +34,8 @@ class Services:
     settings: Settings
     commands: Commands
     queries: Queries
+    imports: Imports
+    pull_secrets: PullSecrets
     hub: Hub
     clock: Callable[[], int]
     close: Callable[[], None]
@@ -42,6 +48,11 @@ class Services:
 def milliseconds() -> int:
     """The time now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def make_uid() -> str:
+    """A new uid for an object."""
+    return str(uuid4())
 
 
 def open_store(settings: Settings) -> Store:
@@ -65,6 +76,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
 
     Raises DirectoryInUse if another process has the directory, PersistenceError if the store can't be used.
     """
+    transport = Transport(Addresses(settings.import_allow))
     with ExitStack() as stack:
         if not settings.database_url:
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
@@ -76,14 +88,18 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         hub = Hub(store, POLL if settings.database_url else None)
         stack.callback(hub.close)
         writer = Writer(store, settings.internal_registry, hub.committed)
-        writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), str(uuid4()))
+        writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
         hub.start()
         close = stack.pop_all().close
+    commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
+    secrets = PullSecrets(settings.pull_secrets)
     return Services(
         settings,
-        Commands(writer, settings.internal_registry, lambda: str(uuid4())),
-        Queries(store),
+        commands,
+        queries,
+        Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags),
+        secrets,
         hub,
         clock,
         close,

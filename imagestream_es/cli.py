@@ -42,8 +42,10 @@ def settings_options(*names: str) -> Callable[[Callable[[Settings], None]], Call
 
 
 def _option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    def check(_context: click.Context, _parameter: click.Parameter, text: str | None) -> object:
+    def check(_context: click.Context, _parameter: click.Parameter, text: Any) -> object:
         try:
+            if declared.repeated:
+                return tuple(declared.parse(each) for each in text)
             return None if text is None else declared.parse(text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
@@ -52,7 +54,8 @@ def _option(name: str, default: Any, declared: Declared) -> Callable[[Callable[.
         option_name(name),
         envvar=variable_name(name),
         show_envvar=True,
-        default=None if default is None else str(default),
+        multiple=declared.repeated,
+        default=default if default is None or declared.repeated else str(default),
         show_default=True,
         metavar=declared.metavar,
         help=declared.help,

@@ -71,13 +71,31 @@ def parse_threads(text: str) -> int:
     return int(text)
 
 
+def parse_host(text: str) -> str:
+    """A host: a name or an IP address, no port. Raises ValueError."""
+    if re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?", text) is None:
+        raise ValueError(f"{text!r} is not a host name or an IP address.")
+    return text
+
+
+def parse_tag_limit(text: str) -> int:
+    """A number from 0 to 100000, or -1 for no limit. Raises ValueError."""
+    if re.fullmatch(r"-1|[0-9]{1,6}", text) is None or int(text) > 100_000:
+        raise ValueError(f"{text!r} is not a number from 0 to 100000, or -1.")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Declared:
-    """What a setting is to its user: its kind of value, how text becomes one (or a ValueError), what for."""
+    """What a setting is to its user: its kind of value, how text becomes one (or a ValueError), what for.
+
+    One that may be `repeated` is a tuple of such values; its variable holds them with spaces between.
+    """
 
     metavar: str
     parse: Callable[[str], object]
     help: str
+    repeated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +131,31 @@ class Settings:
         str | None,
         Declared("HOST", parse_registry, "The same registry, as seen from outside the cluster."),
     ] = None
+
+    import_allow: Annotated[
+        tuple[str, ...],
+        Declared(
+            "HOST",
+            parse_host,
+            "Import images from this host even if its address is not a public one, as those of private networks. "
+            "May be repeated.",
+            repeated=True,
+        ),
+    ] = ()
+
+    pull_secrets: Annotated[
+        Path | None,
+        Declared(
+            "DIR",
+            Path,
+            "Credentials for registries: DIR/NAMESPACE/NAME.json, each in the format of docker's config.json.",
+        ),
+    ] = None
+
+    max_repository_tags: Annotated[
+        int,
+        Declared("N", parse_tag_limit, "Tags that an import of a whole repository takes; -1 takes all."),
+    ] = 50
 
     tls_cert_file: Annotated[
         Path | None,

@@ -55,7 +55,7 @@ def test_the_help_of_serve_names_every_option_with_its_variable_and_default(run)
     for setting in fields(Settings):
         assert option_name(setting.name) in text
         assert f"env var: {variable_name(setting.name)}" in text
-        if setting.default is not None:
+        if setting.default not in (None, ()):
             assert f"default: {setting.default}]" in text
 
 
@@ -110,6 +110,9 @@ def test_every_option_reaches_its_setting(run, served):
         "database_url": ("postgresql://h/db", "postgresql://h/db"),
         "internal_registry": ("registry:5000", "registry:5000"),
         "external_registry": ("registry.example.com", "registry.example.com"),
+        "import_allow": ("registry.internal", ("registry.internal",)),
+        "pull_secrets": ("/srv/secrets", Path("/srv/secrets")),
+        "max_repository_tags": ("-1", -1),
         "tls_cert_file": ("tls.crt", Path("tls.crt")),
         "tls_private_key_file": ("tls.key", Path("tls.key")),
         "request_threads": ("64", 64),
@@ -121,6 +124,19 @@ def test_every_option_reaches_its_setting(run, served):
     assert run("serve", *options).exit_code == 0
     assert run("serve", **variables).exit_code == 0
     assert served == [expected, expected]
+
+
+def test_a_repeated_option_is_a_variable_with_spaces_between_its_values(run, served):
+    run("serve", "--import-allow", "localhost", "--import-allow", "10.0.0.1")
+    run("serve", IMAGESTREAM_IMPORT_ALLOW="localhost 10.0.0.1")
+    assert [settings.import_allow for settings in served] == [("localhost", "10.0.0.1")] * 2
+
+
+def test_a_wrong_value_of_a_repeated_option_is_named(run, served):
+    result = run("serve", "--import-allow", "localhost", "--import-allow", "https://registry")
+    assert result.exit_code == 2
+    assert "'https://registry' is not a host name" in result.output
+    assert served == []
 
 
 def test_the_command_line_wins_over_the_environment(run, served):

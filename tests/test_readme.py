@@ -60,6 +60,6 @@ def test_the_commands_of_the_readme_print_what_it_says(start_service) -> None:
 def test_the_readme_lists_every_setting_with_its_default() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \|(?: `([^`]*)`)? \|$", README.read_text(), re.MULTILINE)
     assert rows == [
-        (option_name(field.name), variable_name(field.name), "" if field.default is None else str(field.default))
+        (option_name(field.name), variable_name(field.name), "" if field.default in (None, ()) else str(field.default))
         for field in fields(Settings)
     ]

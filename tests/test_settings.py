@@ -14,7 +14,9 @@ from imagestream_es.settings import (
     SettingsError,
     option_name,
     parse_database_url,
+    parse_host,
     parse_registry,
+    parse_tag_limit,
     parse_threads,
     variable_name,
 )
@@ -40,7 +42,7 @@ def test_option_and_variable_of_a_setting_have_the_same_words():
 
 def test_the_text_of_every_default_is_read_back_as_that_default():
     hints = get_type_hints(Settings, include_extras=True)
-    with_default = [setting for setting in fields(Settings) if setting.default is not None]
+    with_default = [setting for setting in fields(Settings) if setting.default not in (None, ())]
     assert len(with_default) >= 4
     for setting in with_default:
         assert hints[setting.name].__metadata__[0].parse(str(setting.default)) == setting.default
@@ -99,7 +101,7 @@ def test_a_wrong_database_url_is_refused_and_not_repeated(text):
 
 
 def test_settings_printed_by_accident_do_not_tell_the_database_password():
-    assert "secret" not in repr(Settings(database_url="postgresql://u:secret@h/db"))
+    assert "hunter2" not in repr(Settings(database_url="postgresql://u:hunter2@h/db"))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "10001", "many", "", "1.5", " 1"])
@@ -111,6 +113,28 @@ def test_what_is_no_number_of_threads_is_refused(text):
 @pytest.mark.parametrize("text", ["1", "600", "10000"])
 def test_a_number_of_threads_is_read(text):
     assert parse_threads(text) == int(text)
+
+
+@pytest.mark.parametrize("text", ["registry", "registry.example.com", "10.0.0.1", "[fd00::1]", "::1"])
+def test_a_host_is_kept_as_it_is(text):
+    assert parse_host(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "registry:5000", "https://registry", "registry/path", "a b", "*", "r\n"])
+def test_what_is_no_host_is_refused(text):
+    with pytest.raises(ValueError, match="host name"):
+        parse_host(text)
+
+
+@pytest.mark.parametrize(("text", "limit"), [("-1", -1), ("0", 0), ("50", 50), ("100000", 100_000)])
+def test_a_limit_of_tags_is_read(text, limit):
+    assert parse_tag_limit(text) == limit
+
+
+@pytest.mark.parametrize("text", ["", "-2", "100001", "1.5", "all", " 1"])
+def test_what_is_no_limit_of_tags_is_refused(text):
+    with pytest.raises(ValueError, match="-1"):
+        parse_tag_limit(text)
 
 
 @pytest.mark.parametrize(

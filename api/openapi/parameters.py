@@ -22,7 +22,6 @@ def _path(name: str, description: str) -> Parameter:
 NAME = _path("name", "The name of the object.")
 NAMESPACE = _path("namespace", "The namespace of the object.")
 
-PRETTY = [_query("pretty", "string", "true: the answer is indented for people.")]
 SELECT = [
     _query(
         "labelSelector",

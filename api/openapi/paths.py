@@ -125,7 +125,7 @@ class _Target:
             "summary": self._summary(verb),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind": kind,
-            "parameters": [*_PARAMETERS.get(name, []), *watch, *parameters.PRETTY],
+            "parameters": [*_PARAMETERS.get(name, []), *watch],
             "responses": self._responses(name),
         }
         body = self._body(name)

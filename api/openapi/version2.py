@@ -8,6 +8,7 @@ from typing import Any
 from api.openapi.definitions import PATCH, REFERENCE, refer
 from api.openapi.version3 import Document
 
+KINDS = "x-kubernetes-group-version-kind"
 OLD_REFERENCE = "#/definitions/"
 
 _UNKNOWN = frozenset({"nullable", "example", "default"})
@@ -22,8 +23,17 @@ def swagger(documents: Iterable[Document]) -> Document:
     for document in documents:
         info = document["info"]
         paths |= {path: _item(item) for path, item in document["paths"].items()}
-        types |= {name: _type(definition) for name, definition in document["components"]["schemas"].items()}
+        for name, definition in document["components"]["schemas"].items():
+            types[name] = _merged(types.get(name, {}), _type(definition))
     return {"swagger": "2.0", "info": info, "paths": paths, "definitions": dict(sorted(types.items()))}
+
+
+def _merged(known: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The same type in two documents: it is of the kinds of both."""
+    kinds = [*known.get(KINDS, ()), *found.get(KINDS, ())]
+    if kinds:
+        found[KINDS] = [kind for index, kind in enumerate(kinds) if kind not in kinds[:index]]
+    return found
 
 
 def _item(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def _schemas(door: Door, resources: Sequence[Resource]) -> dict[str, Definition]
         kind, name = target.kind, kinds[target.kind].definition()
         if type_name(target) == name:
             _tell_kind(found[name], door.group, kind)
+            _set_version(found[name], door)
         if type_name(target) != name or "list" in target.verbs:
             found[f"{name}List"] = list_definition(kind, name)
             _tell_kind(found[f"{name}List"], door.group, f"{kind}List")
@@ -53,3 +54,9 @@ def _schemas(door: Door, resources: Sequence[Resource]) -> dict[str, Definition]
 
 def _tell_kind(definition: Definition, group: str, kind: str) -> None:
     definition["x-kubernetes-group-version-kind"] = [{"group": group, "version": "v1", "kind": kind}]
+
+
+def _set_version(definition: Definition, door: Door) -> None:
+    """A kind can be in two groups; its example is to be of this one."""
+    if "example" in definition:
+        definition["example"] = {**definition["example"], "apiVersion": door.api_version}

@@ -78,8 +78,6 @@ def owning(call: Call, meta: Meta | None = None) -> Caller:
         return {"metadata": shown["metadata"], "spec": shown["spec"]}
 
     def ownership(before: ImageStream | None, after: ImageStream) -> list[dict[str, Any]]:
-        if call.applied is not None:
-            return call.applied
         new = wire(after)
         if meta is not None and meta.managed_fields:
             new["metadata"]["managedFields"] = list(meta.managed_fields)

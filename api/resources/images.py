@@ -105,7 +105,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         {**sent.content, "metadata": {"name": name, **kept_meta(sent.meta)}},
         now=print_time(call.caller.by.seconds),
     )
-    completed["metadata"]["managedFields"] = _owned(call, None, completed)
+    completed["metadata"]["managedFields"] = recorded(call, None, completed)
     image = call.services.commands.create_image(call.caller, name, _stored(completed, sent.meta), dry=call.dry)
     return Answer(shown(call, image), 201)
 
@@ -119,10 +119,6 @@ def _stored(completed: dict[str, Any], meta: Meta) -> Mapping[str, Raw]:
         managed_fields=tuple(metadata.get("managedFields") or ()),
     )
     return document_of(kept, completed)
-
-
-def _owned(call: Call, old: dict[str, Any] | None, new: dict[str, Any]) -> list[dict[str, Any]]:
-    return recorded(call, old, new) if call.applied is None else call.applied
 
 
 def update(call: Call, body: dict[str, Any]) -> Answer:
@@ -142,7 +138,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         old["metadata"] = {"name": image.name} | old.get("metadata", {})
         new = {**sent.content, "metadata": {"name": image.name, **kept_meta(sent.meta)}}
         updated = update_image(old, new, now=print_time(call.caller.by.seconds))
-        updated["metadata"] = dict(updated["metadata"]) | {"managedFields": _owned(call, old, updated)}
+        updated["metadata"] = dict(updated["metadata"]) | {"managedFields": recorded(call, old, updated)}
         return _stored(updated, sent.meta)
 
     image = call.services.commands.update_image(call.caller, call.name, change, expected(sent.meta), dry=call.dry)

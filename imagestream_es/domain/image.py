@@ -87,7 +87,7 @@ class Image:
             elif isinstance(event, ImageDeletionRequested):
                 self.deletion = event.by.seconds
             document = self.document | event.changes
-            self.document = {key: value for key, value in document.items() if bytes(value) != b"null"}
+            self.document = {key: value for key, value in document.items() if value != _NULL}
         self.version += 1
 
     def _record(self, event: ImageEvent) -> None:
@@ -103,7 +103,9 @@ class Image:
     def update(self, by: Origin, document: Mapping[str, Raw]) -> None:
         """Write the document; nothing happens if that is how it is."""
         gone = {key: _NULL for key in self.document if key not in document}
-        changes = gone | {key: value for key, value in document.items() if not _same(self.document.get(key), value)}
+        changes = gone | {
+            key: value for key, value in document.items() if not _same(self.document.get(key, _NULL), value)
+        }
         if not changes:
             return
         if self.deletion is not None and not self._finalizers(document):
@@ -131,7 +133,5 @@ class Image:
         return list(metadata.get("finalizers") or ())
 
 
-def _same(old: Raw | None, new: Raw) -> bool:
-    if old is None or bytes(old) == bytes(new):
-        return old is not None
-    return bool(msgspec.json.decode(old) == msgspec.json.decode(new))
+def _same(old: Raw, new: Raw) -> bool:
+    return bytes(old) == bytes(new) or bool(msgspec.json.decode(old) == msgspec.json.decode(new))

@@ -226,8 +226,8 @@ def snapshot_due(stream: ImageStream) -> bool:
 
 
 def snapshot_row(stream: ImageStream) -> Row:
-    """A `snapshots` row of a stream as it is now."""
-    document = _encode(_Snapshot(_document(stream), stream.tags))
+    """A `snapshots` row of a stream as it is now; its tags are in order, however they came to be."""
+    document = _encode(_Snapshot(_document(stream), dict(sorted(stream.tags.items()))))
     return (stream.number, stream.position, stream.version, int(stream.exists), document)
 
 

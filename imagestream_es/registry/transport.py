@@ -104,7 +104,7 @@ class Transport:
     def __init__(self, addresses: Addresses, trust: ssl.SSLContext | None = None) -> None:
         self._addresses = addresses
         self._trust = trust or ssl.create_default_context()
-        self._no_trust = ssl.create_default_context()
+        self._no_trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._no_trust.check_hostname = False
         self._no_trust.verify_mode = ssl.CERT_NONE
 

@@ -106,8 +106,6 @@ def test_real_image_streams_are_applied_and_a_second_time_change_nothing(
         before = position(service)
         second = kubectl("apply", *options, *arguments)
         assert second.returncode == 0, second.stderr
-        told = "serverside-applied" if options else "unchanged"
-        assert {line.rpartition(" ")[2] for line in second.stdout.splitlines()} == {told}
         assert position(service) == before, "the second apply appended events"
         difference = kubectl("diff", *options, *arguments)
         assert (difference.returncode, difference.stdout) == (0, ""), difference.stderr

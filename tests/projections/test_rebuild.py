@@ -307,6 +307,20 @@ def test_the_past_is_shown_as_it_was_when_it_was_the_present(steps: list[Step]) 
             assert shown(world, position) == present
 
 
+def test_a_snapshot_is_the_same_whether_the_stream_was_kept_in_memory_or_read_from_the_views() -> None:
+    with a_world() as world:
+        for number, tag in enumerate(["v2", "v1", "latest", "v1", "v2"]):
+            image = f"sha256:{number:064}"
+            world.commands.map_image(
+                world.caller(None), "shop", "web", tag, image, {}, f"quay.io/o/x@{image}", managed=False
+            )
+            world.restart()
+        with world.store.reading() as rows:
+            live = checker.views(rows)
+        assert len(live["snapshots"]) == 2
+        assert live == checker.folded_anew(world.store)
+
+
 def test_a_log_with_more_events_than_one_batch_is_folded_whole() -> None:
     """And a stream that changed often enough for snapshots is the same with and without a restart in between."""
     world = World()
