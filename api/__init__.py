@@ -53,6 +53,16 @@ def _add_resource(app: Flask, services: Services, door: Door, resource: Resource
         for tail in ("", "/<name>", "/<name>/<sub>"):
             rule = f"{door.prefix}{scope}/{resource.name}{tail}"
             app.add_url_rule(rule, rule, view, methods=METHODS, provide_automatic_options=False)
+    if "watch" not in resource.verbs:
+        return
+
+    def watch(namespace: str = "", name: str = "") -> Response:
+        return serve(request, services, door, resource, namespace, name, watched=True)
+
+    for scope in scopes:
+        for tail in ("", "/<name>"):
+            rule = f"{door.prefix}/watch{scope}/{resource.name}{tail}"
+            app.add_url_rule(rule, rule, watch, methods=["GET"], provide_automatic_options=False)
 
 
 def _add_discovery(app: Flask, *others: str) -> None:

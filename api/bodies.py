@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -12,6 +13,10 @@ from api.protobuf import decode_review
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_DEPTH = 64
+MAX_MEMBERS = 10_000
+"""The most members of one object or list."""
+MAX_VALUES = 100_000
+"""The most values of one body. Three megabytes of `{},{},{}` are a million: minutes of work, gigabytes of memory."""
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -19,7 +24,10 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 def decode(data: bytes, media_type: str) -> Any:
-    """The value that a body holds. Raises Refusal: 400 for what is malformed, 415 for other media types."""
+    """The value that a body holds.
+
+    Raises Refusal: 400 for what is malformed, 413 for what has too many values, 415 for other media types.
+    """
     if media_type in ("", JSON):
         return decode_json(data)
     if media_type == YAML:
@@ -41,51 +49,90 @@ def decode_json(data: bytes) -> Any:
     except (orjson.JSONDecodeError, RecursionError) as error:
         message = f"the object provided is unrecognized (must be of type {JSON} or {YAML}): {error}"
         raise Refusal(400, message) from None
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
-        _check_depth(value)
+    containers = data.count(b"{") + data.count(b"[")
+    if containers > MAX_DEPTH or containers + data.count(b",") > MAX_MEMBERS:  # else no limit can be passed
+        _check_size(value)
     return value
 
 
-def _check_depth(value: Any) -> None:
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, dict | list)
-        ]
-    if level:
-        raise Refusal(400, f"the object provided is nested deeper than {MAX_DEPTH} levels")
+def _check_size(value: Any) -> None:
+    level, values = [value], 1
+    for _ in range(MAX_DEPTH + 1):
+        level = [node for node in level if isinstance(node, dict | list)]
+        if not level:
+            return
+        sizes = [len(node) for node in level]
+        values += sum(sizes)
+        if values > MAX_VALUES or max(sizes) > MAX_MEMBERS:
+            raise _too_many()
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    raise _too_deep()
+
+
+def _too_deep() -> Refusal:
+    return Refusal(400, f"the object provided is nested deeper than {MAX_DEPTH} levels")
+
+
+def _too_many() -> Refusal:
+    limits = f"{MAX_VALUES} values, or {MAX_MEMBERS} in one of its objects or lists"
+    return Refusal(413, f"the object provided has more than {limits}")
+
+
+_PREFIX = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: times stay text."""
+    """YAML as Kubernetes reads it: times stay text, and 1:30 is not ninety."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(_PREFIX) in ("bool", "merge", "null")]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+for _kind, _pattern, _first in (  # the first that matches counts
+    ("int", r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(_PREFIX + _kind, re.compile(_pattern), list(_first))
+
+_HARMLESS_TAGS = (None, "!", _PREFIX + "str", _PREFIX + "seq", _PREFIX + "map")
 
 
 def decode_yaml(data: bytes) -> Any:
-    """The value of a YAML text of one document, without aliases. Raises Refusal."""
+    """The value of a YAML text of one document, without aliases and without tags that make values. Raises Refusal."""
     try:
-        depth = 0
-        for event in yaml.parse(data, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise Refusal(400, "YAML aliases are not accepted: write the value out where it is meant")
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise Refusal(400, f"the object provided is nested deeper than {MAX_DEPTH} levels")
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
+        _check_events(data)
         # Through JSON: keys become text, and what JSON cannot say is refused.
-        return orjson.loads(
+        value = orjson.loads(
             orjson.dumps(yaml.load(data, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS)  # noqa: S506 (a safe loader)
         )
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         text = " ".join(str(error).split())[:400]
         raise Refusal(400, f"error converting YAML to JSON: {text}") from None
+    _check_size(value)
+    return value
+
+
+def _check_events(data: bytes) -> None:
+    """Raises Refusal for a YAML text that may not be loaded, or would cost too much to."""
+    documents = nodes = depth = 0
+    for event in yaml.parse(data, Loader=_Loader):
+        match event:
+            case yaml.ScalarEvent() | yaml.CollectionStartEvent():
+                nodes += 1
+                if nodes > 2 * MAX_VALUES:  # keys are nodes too
+                    raise _too_many()
+                if event.tag not in _HARMLESS_TAGS:
+                    raise Refusal(400, f"YAML tags are not accepted: write the value without {event.tag[:80]!r}")
+                if isinstance(event, yaml.CollectionStartEvent):
+                    depth += 1
+                    if depth > MAX_DEPTH:
+                        raise _too_deep()
+            case yaml.CollectionEndEvent():
+                depth -= 1
+            case yaml.AliasEvent():
+                raise Refusal(400, "YAML aliases are not accepted: write the value out where it is meant")
+            case yaml.DocumentStartEvent():
+                documents += 1
+                if documents > 1:
+                    raise Refusal(400, "a body of YAML may hold only one document")

@@ -197,6 +197,11 @@ def expected(meta: Meta) -> Expected:
     return Expected(position=position(meta.resource_version), uid=meta.uid or None)
 
 
+def is_set(args: Mapping[str, str], name: str) -> bool:
+    """Whether a parameter is there and is neither `false` nor `0`, in capitals or not: so Kubernetes reads them."""
+    return args.get(name, "false").lower() not in ("false", "0")
+
+
 def position(resource_version: str) -> int | None:
     """The position in the log that a resourceVersion is; None for none. Raises Refusal."""
     if not resource_version:

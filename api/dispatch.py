@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from flask import Request, Response
 
 from api import bodies, managed_fields, tables
 from api.bodies import MAX_BODY
-from api.call import Answer, Call, Door, InvalidOptions, position
+from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
 from api.listing import Selection, answer_page, await_position, page_of
 from api.negotiation import Form, negotiate
@@ -44,12 +45,26 @@ UNSECURED = "system:unsecured"
 
 FORMS = (Form.JSON, Form.YAML, Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST)
 PATCH_TRIES = 5
+LONGEST_WARNING = 256
+MAX_WARNINGS = 4096
+"""Characters of all warnings of one answer; many clients refuse headers beyond a few times that."""
 
 
 def serve(
-    request: Request, services: Services, door: Door, resource: Resource, namespace: str, name: str, sub: str
+    request: Request,
+    services: Services,
+    door: Door,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    sub: str = "",
+    *,
+    watched: bool = False,
 ) -> Response:
-    """Answer a request for a resource, whatever comes of it."""
+    """Answer a request for a resource, whatever comes of it.
+
+    `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
+    """
     audit_id = request.headers.get("Audit-ID", "")[:64] or str(uuid4())
     call: Call | None = None
     try:
@@ -63,8 +78,8 @@ def serve(
             services=services,
             door=door,
             namespace=namespace,
-            name=name,
-            args=request.args,
+            name="" if watched else name,
+            args=watch_args(request.args, name) if watched else request.args,
             user=UNSECURED,
             caller=Caller(by=by),
             media_type=request.mimetype,
@@ -77,13 +92,28 @@ def serve(
         else:
             answer = _handle(request, target, call, resource)
             response = _render(answer, form, target, resource, call)
-            for text in call.warnings:
-                quoted = text.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
-                response.headers.add("Warning", f'299 - "{quoted}"')
+            _warn(response, call.warnings)
     except Exception as error:
         response = failure(error, door, resource.name, call)
     response.headers["Audit-Id"] = audit_id
     return response
+
+
+def _warn(response: Response, warnings: Iterable[str]) -> None:
+    """Tell warnings as headers, as many as clients surely read; what a client wrote in them cannot break out."""
+    left = MAX_WARNINGS
+    for text in warnings:
+        quoted = text[:LONGEST_WARNING].encode("unicode_escape").decode().replace("\\", "\\\\").replace('"', '\\"')
+        left -= len(quoted)
+        if left < 0:
+            return
+        response.headers.add("Warning", f'299 - "{quoted}"')
+
+
+def watch_args(args: Mapping[str, str], name: str) -> dict[str, str]:
+    """The parameters of the watch that a path below `/watch/` stands for."""
+    selectors = [args.get("fieldSelector", ""), f"metadata.name={name}" if name else ""]
+    return {**args, "watch": "true", "fieldSelector": ",".join(filter(None, selectors))}
 
 
 def _target(resource: Resource, sub: str, door: Door) -> Resource:
@@ -106,10 +136,11 @@ def read_body(request: Request) -> bytes:
 
 
 def _is_watch(request: Request, target: Resource, call: Call) -> bool:
-    wanted = call.args.get("watch", "") in ("true", "1")
-    if not wanted or request.method != "GET" or call.name or target.shown is None:
+    if request.method != "GET" or call.name or target.find is None or not is_set(call.args, "watch"):
         return False
     check_namespace(call)
+    if target.shown is None:
+        raise _not_allowed(target, named=False)
     return True
 
 
@@ -146,20 +177,18 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
                 return target.create(call, call.body())
             case "DELETE" if "deletecollection" in target.verbs:
                 return _delete_collection(target, call)
-    raise Refusal(
-        405,
-        "the server does not allow this method on the requested resource",
-        headers={"Allow": ", ".join(_allowed(target, named=bool(call.name)))},
-    )
+    raise _not_allowed(target, named=bool(call.name))
 
 
-def _allowed(target: Resource, *, named: bool) -> list[str]:
+def _not_allowed(target: Resource, *, named: bool) -> Refusal:
     methods = (
         {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
         if named
         else {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
     )
-    return [method for verb, method in methods.items() if verb in target.verbs]
+    allowed = ", ".join(method for verb, method in methods.items() if verb in target.verbs)
+    message = "the server does not allow this method on the requested resource"
+    return Refusal(405, message, headers={"Allow": allowed})
 
 
 def await_version(call: Call) -> None:
@@ -194,16 +223,19 @@ def _delete_collection(target: Resource, call: Call) -> Answer:
 
 def _watch(target: Resource, call: Call, form: Form) -> Response:
     """A watch: the answer's lines come as the log grows."""
-    if call.services.hub.count >= call.services.settings.watches:
-        message = "as many watches are open as this server has room for; try again later"
-        raise Refusal(429, message, retry_after=1)
 
     def show(item: dict[str, Any]) -> dict[str, Any]:
         answer = Answer(item)
         _name(answer, target, target, call)
         return item if form in (Form.JSON, Form.YAML) else _reduced(answer, form, target, call)
 
-    watch = Watch(call, target, Selection(call.args, target.fields), options_of(call), show)
+    selection, options = Selection(call.args, target.fields), options_of(call)
+    show({"metadata": {}})  # refuses what no line can be shown as, while that can still be told
+    if call.services.hub.count >= call.services.settings.watches:
+        message = "as many watches are open as this server has room for; try again later"
+        raise Refusal(429, message, retry_after=1)
+    shape = call.door.prefix, form, call.args.get("includeObject", "")
+    watch = Watch(call, target, selection, options, shape, show)
     response = Response(watch.lines(), content_type=Form.JSON.content_type)
     response.headers["Cache-Control"] = "no-cache, private"
     response.call_on_close(watch.close)
@@ -336,12 +368,13 @@ def _name(answer: Answer, target: Resource, resource: Resource, call: Call) -> N
         body["kind"], body["apiVersion"] = target.kind, version
     if call.door.legacy:
         for item in body["items"] if answer.is_list else (body,):
-            _link(item["metadata"], resource, call.door)
+            if "name" in item["metadata"]:  # a watch's bookmark has none
+                _link(item["metadata"], resource, call.door)
 
 
 def _link(metadata: dict[str, Any], resource: Resource, door: Door) -> None:
     space = f"/namespaces/{metadata['namespace']}" if resource.namespaced else ""
-    metadata["selfLink"] = f"{door.prefix}{space}/{resource.name}/{metadata.get('name', '')}"
+    metadata["selfLink"] = f"{door.prefix}{space}/{resource.name}/{metadata['name']}"
 
 
 def _reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict[str, Any]:
@@ -349,7 +382,8 @@ def _reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict
     items = body["items"] if answer.is_list else [body]
     if form is Form.TABLE:
         include = call.args.get("includeObject", "") or "Metadata"
-        metadata = body["metadata"] if answer.is_list else {"resourceVersion": body["metadata"]["resourceVersion"]}
+        version = body["metadata"].get("resourceVersion", "")  # what is not stored has none
+        metadata = body["metadata"] if answer.is_list else {"resourceVersion": version}
         try:
             return tables.render(
                 resource.name, items, now=datetime.now(UTC), include_object=include, list_metadata=metadata

@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 
 from api.call import Door
 from api.openapi import documents
+from api.openapi.definitions import kind_schema
 from api.openapi.paths import phrase
 from api.openapi.version3 import Document
 from api.pages import HTML, render, security_headers
@@ -74,7 +75,6 @@ class Kind:
     """A kind with all that can be done with it."""
 
     type: Type
-    phrase: str
     group_version: str
     resource: Resource
     operations: Sequence[Operation]
@@ -116,7 +116,7 @@ def _page(groups: Mapping[Door, Sequence[Resource]]) -> bytes:
 def _kinds(door: Door, document: Document, resources: Sequence[Resource]) -> Iterator[Kind]:
     schemas = document["components"]["schemas"]
     for resource in sorted(resources, key=lambda one: one.kind):
-        name = _name_of(schemas, resource.kind)
+        name = kind_schema(resource.kind).definition()
         operations = [one for path, one in _operations(document) if _resource_in(door, path) == resource.name]
         yield Kind(
             type=Type(
@@ -126,16 +126,11 @@ def _kinds(door: Door, document: Document, resources: Sequence[Resource]) -> Ite
                 description=schemas[name]["description"],
                 fields=list(_fields(schemas, name, inline=True)),
             ),
-            phrase=phrase(resource.kind),
             group_version=door.api_version,
             resource=resource,
             operations=operations,
             examples=list(_examples(door, resource, schemas[name].get("example", {}))),
         )
-
-
-def _name_of(schemas: Mapping[str, Any], kind: str) -> str:
-    return next(name for name in schemas if name.rpartition(".")[2] == kind)
 
 
 def _resource_in(door: Door, path: str) -> str:

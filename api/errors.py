@@ -38,6 +38,12 @@ _REASONS = {
 }
 
 
+MOST_PROBLEMS = 100
+"""How many problems of one object are told: a small body can have very many."""
+LONGEST_VALUE = 1000
+"""How many characters of a wrong value are told."""
+
+
 class Refusal(Exception):
     """A request that the API itself refuses, with its HTTP status and text."""
 
@@ -100,19 +106,22 @@ def problem_text(problem: FieldProblem) -> str:
     if problem.kind in (Problem.REQUIRED, Problem.FORBIDDEN):
         return f"{text}: {problem.detail}" if problem.detail else text
     value = orjson.dumps(problem.value, default=str).decode()
+    if len(value) > LONGEST_VALUE:
+        value = value[:LONGEST_VALUE] + "..."
     return f"{text}: {value}: {problem.detail}" if problem.detail else f"{text}: {value}"
 
 
 def problems_text(problems: Sequence[FieldProblem]) -> str:
-    """All problems on one line, as Kubernetes joins them."""
-    texts = [f"{problem.field}: {problem_text(problem)}" for problem in problems]
+    """The problems on one line, as Kubernetes joins them."""
+    texts = [f"{problem.field}: {problem_text(problem)}" for problem in problems[:MOST_PROBLEMS]]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def invalid(kind: str, group: str, name: str, problems: Sequence[FieldProblem]) -> dict[str, Any]:
     """The Status of an object that breaks the rules."""
     causes = [
-        {"reason": problem.kind.value, "message": problem_text(problem), "field": problem.field} for problem in problems
+        {"reason": problem.kind.value, "message": problem_text(problem), "field": problem.field}
+        for problem in problems[:MOST_PROBLEMS]
     ]
     details = {"name": name, "group": group, "kind": kind, "causes": causes}
     message = f'{qualified(kind, group)} "{name}" is invalid: {problems_text(problems)}'

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from api.call import GROUP_DOOR, LEGACY_DOOR, Door
 from api.resource import Resource
 from api.resources.image_stream_images import IMAGE_STREAM_IMAGES
+from api.resources.image_stream_imports import IMAGE_STREAM_IMPORTS
 from api.resources.image_stream_mappings import IMAGE_STREAM_MAPPINGS
 from api.resources.image_stream_tags import IMAGE_STREAM_TAGS
 from api.resources.image_streams import IMAGE_STREAMS
@@ -33,6 +34,7 @@ IMAGE_RESOURCES = (
     IMAGES,
     IMAGE_SIGNATURES,
     IMAGE_STREAM_IMAGES,
+    IMAGE_STREAM_IMPORTS,
     IMAGE_STREAM_MAPPINGS,
     IMAGE_STREAMS,
     IMAGE_STREAM_TAGS,

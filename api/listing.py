@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,7 @@ def page_of(call: Call) -> Page:
         if version not in ("", "0"):
             raise Refusal(400, "specifying resource version is not allowed when using continue")
         at, after = _decode_token(token)
+        await_position(call, at)
         return Page(at, limit, after)
     wanted = position(version) or 0
     if wanted:
@@ -109,7 +111,7 @@ def page_of(call: Call) -> Page:
 def _limit(text: str) -> int:
     if not text:
         return 0
-    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 19:
+    if not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > 19:
         raise Refusal(400, f'limit must be a number, not "{text[:40]}"')
     return max(int(text), 0)
 
@@ -143,8 +145,8 @@ def _decode_token(token: str) -> tuple[int, Key]:
 
 
 def answer_page(page: Page, selection: Selection, items: Sequence[dict[str, Any]], read_at: int) -> Answer:
-    """The page of `items` (ordered by namespace and name) that was asked for."""
-    chosen = [item for item in items if selection.chooses(item)]
+    """The page that was asked for, by namespace and name, of the `items` that were found."""
+    chosen = sorted((item for item in items if selection.chooses(item)), key=_key)
     if page.after is not None:
         chosen = [item for item in chosen if _key(item) > page.after]
     metadata: dict[str, Any] = {"resourceVersion": str(read_at)}

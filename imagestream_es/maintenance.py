@@ -114,15 +114,14 @@ def _plain(row: Row) -> Row:
 
 
 def _describe(table: str, key: tuple[str, ...], columns: tuple[str, ...], have: Row | None, want: Row | None) -> str:
-    place = have or want or ()
-    where = ", ".join(f"{name} {value}" for name, value in zip(key, place, strict=False))
-    if have is None:
+    found, wanted = (row and row[: len(key)] for row in (have, want))
+    # Both sides come in the order of keys: the lesser key is the one that the other side lacks.
+    first = min(filter(None, (found, wanted)))
+    where = ", ".join(f"{name} {value}" for name, value in zip(key, first, strict=True))
+    if first != found:
         return f"{table}: the row of {where} is missing from the view"
-    if want is None or have[: len(key)] != want[: len(key)]:
+    if first != wanted:
         return f"{table}: the view has a row of {where} that the log does not give"
-    names = [
-        f"{name} is {mine!r}, the log gives {theirs!r}"
-        for name, mine, theirs in zip(columns, _plain(have)[len(key) :], _plain(want)[len(key) :], strict=True)
-        if mine != theirs
-    ]
+    pairs = zip(columns, _plain(have or ())[len(key) :], _plain(want or ())[len(key) :], strict=True)
+    names = [f"{name} is {mine!r}, the log gives {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
     return f"{table}: in the row of {where}, {'; '.join(names)}"

@@ -124,7 +124,9 @@ class Service:
     def kill(self) -> None:
         """SIGKILL, as in a power cut; also when it has ended already."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def restart(self) -> None:
         """Start again after `stop` or `kill`, on the same port and data directory."""

@@ -83,6 +83,8 @@ def paths(door: Door, resources: Sequence[Resource]) -> dict[str, Item]:
 def _resource(door: Door, resource: Resource) -> Iterator[tuple[str, Item]]:
     base = f"{door.prefix}/{resource.name}"
     place = []
+    if "watch" in resource.verbs:
+        yield from _watches(door, resource)
     if resource.namespaced:
         if "list" in resource.verbs:
             yield base, {"get": _Target(door, resource, everywhere=True).operation("list")}
@@ -94,6 +96,20 @@ def _resource(door: Door, resource: Resource) -> Iterator[tuple[str, Item]]:
     for sub in resource.subresources.values():
         if not door.legacy or sub.legacy:
             yield from _item(f"{base}/{{name}}/{sub.name}", place, _Target(door, sub, resource).operations(OBJECT))
+
+
+def _watches(door: Door, resource: Resource) -> Iterator[tuple[str, Item]]:
+    """The older spelling of watches, on paths of their own: some clients know no other."""
+    base = f"{door.prefix}/watch"
+    place = []
+    if resource.namespaced:
+        target = _Target(door, resource, everywhere=True)
+        yield f"{base}/{resource.name}", {"get": target.watch()}
+        base, place = f"{base}/namespaces/{{namespace}}", [parameters.NAMESPACE]
+    target = _Target(door, resource)
+    yield from _item(f"{base}/{resource.name}", place, {"get": target.watch()})
+    named = {"get": target.watch(named=True)}
+    yield from _item(f"{base}/{resource.name}/{{name}}", [parameters.NAME, *place], named)
 
 
 def _item(path: str, place: list[parameters.Parameter], operations: Item) -> Iterator[tuple[str, Item]]:
@@ -130,6 +146,17 @@ class _Target:
         }
         body = self._body(name)
         return found | {"requestBody": body} if body else found
+
+    def watch(self, *, named: bool = False) -> Item:
+        """A watch on a path of its own: of all that a list finds, or of one `named` object."""
+        listed = self.operation("list")
+        action = "watch" if named else "watchlist"
+        return {
+            **listed,
+            "operationId": f"{action}{listed['operationId'].removeprefix('list')}",
+            "summary": f"Watch changes of {'one of the objects' if named else 'the objects'}",
+            "x-kubernetes-action": action,
+        }
 
     def _identifier(self, verb: Verb) -> str:
         owner = self.parent or self.resource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from base64 import b64encode
 from typing import Any
 
 from api.call import Answer, Call, expected
@@ -186,9 +187,17 @@ def _image_layers(name: str, image: Image | None, blobs: dict[str, Any]) -> dict
     return entry
 
 
-def secrets(_: Call) -> Answer:
-    """The namespace's pull secrets."""
-    return Answer({"metadata": {}, "items": []}, is_list=True)
+def secrets(call: Call) -> Answer:
+    """The namespace's pull secrets; the stream need not exist."""
+    items = [
+        {
+            "metadata": {"name": secret.name, "namespace": call.namespace, "creationTimestamp": None},
+            "data": {".dockerconfigjson": b64encode(secret.content).decode()},
+            "type": "kubernetes.io/dockerconfigjson",
+        }
+        for secret in call.services.pull_secrets.of(call.namespace)
+    ]
+    return Answer({"metadata": {}, "items": items}, is_list=True)
 
 
 IMAGE_STREAMS = Resource(

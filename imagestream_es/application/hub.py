@@ -21,7 +21,7 @@ from imagestream_es.projections.past import Change, Replay
 logger = logging.getLogger(__name__)
 
 WAITING = 256
-"""How many changes may wait for one watcher before it has to read them from the log."""
+"""How many changes may wait for one watcher before it has to read them from the log, fewer of long histories."""
 
 Subject = tuple[str | None, str | None]
 """What is watched: namespace and name of a stream, None for any; namespace "" for images."""
@@ -36,23 +36,30 @@ class Subscription:
         self.lagging = False
         self.closed = False
         self._changes: deque[Change] = deque()
+        self._weight = 0
         self._signal = threading.Condition()
 
     def offer(self, change: Change) -> None:
         """Queue a change, or note that there are too many."""
         with self._signal:
-            if len(self._changes) < WAITING:
-                self._changes.append(change)
-                self._signal.notify()
+            if self.lagging:
                 return
-        self.lag()
+            if self._changes and self._weight + change.weight > WAITING:
+                self._lag()
+                return
+            self._changes.append(change)
+            self._weight += change.weight
+            self._signal.notify()
 
     def lag(self) -> None:
         """Send the watcher to the log for what it misses."""
         with self._signal:
-            self._changes.clear()
-            self.lagging = True
-            self._signal.notify()
+            self._lag()
+
+    def _lag(self) -> None:
+        self._changes.clear()
+        self.lagging = True
+        self._signal.notify()
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -60,17 +67,23 @@ class Subscription:
             self.closed = True
             self._signal.notify()
 
-    def waiting(self) -> int | None:
-        """Position of the change that would come next; None if none waits."""
+    def reached(self, handed: int) -> int:
+        """The position up to which nothing is left for the watcher to take, if all up to `handed` was handed out."""
         with self._signal:
-            return self._changes[0].position if self._changes else None
+            if self.lagging:
+                return self.since
+            return min(handed, self._changes[0].position - 1) if self._changes else handed
 
     def next(self, timeout: float) -> Change | None:
         """The next change; None when none came within `timeout` seconds, or `lagging` or `closed` was set."""
         with self._signal:
             if not self._changes and not self.lagging and not self.closed:
                 self._signal.wait(timeout)
-            return self._changes.popleft() if self._changes and not self.lagging else None
+            if not self._changes:
+                return None
+            change = self._changes.popleft()
+            self._weight -= change.weight
+            return change
 
 
 class Hub:
@@ -167,12 +180,14 @@ class Hub:
             except PersistenceError as error:
                 logger.warning("the hub could not read the log: %s", error)
                 time.sleep(0.5)
+            except Exception:
+                logger.exception("the hub failed; watchers read on in the log")
 
     def _wait_for_work(self) -> bool:
         with self._moved:
             while not self._closed and self._head <= self._position:
                 self._moved.wait(self._poll)
-                if self._poll is not None and self._head <= self._position and not self._closed:
+                if self._poll is not None:
                     break
             return not self._closed
 
@@ -185,20 +200,18 @@ class Hub:
             subscriptions = {subject: tuple(same) for subject, same in self._subscriptions.items()}
             # Whoever subscribes from here on is not handed this batch, so it begins behind it.
             self._position = until
-            if not subscriptions:
-                self._handed = until
-                self._replay = Replay()
-                return
-        try:
-            self._hand_out(after, until, subscriptions)
-        except BaseException:
-            for same in subscriptions.values():
-                for subscription in same:
-                    subscription.lag()
+        if not subscriptions:
             self._replay = Replay()
-            raise
-        with self._moved:
-            self._handed = until
+        elif after < until:
+            try:
+                self._hand_out(after, until, subscriptions)
+            except BaseException:
+                for same in subscriptions.values():
+                    for subscription in same:
+                        subscription.lag()
+                self._replay = Replay()
+                raise
+        self._handed = until
 
     def _hand_out(self, after: int, until: int, subscriptions: dict[Subject, tuple[Subscription, ...]]) -> None:
         with self._store.reading() as rows:

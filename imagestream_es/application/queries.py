@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from eventsourcing.persistence import PersistenceError
+
+from imagestream_es.application.writer import Unavailable
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
 from imagestream_es.domain.references import image_matches
@@ -15,6 +20,8 @@ from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections.past import NO_HISTORY, StreamView, image_at, stream_at, view_at
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,25 +54,35 @@ def view_tag(rows: Rows, stream: ImageStream, tag: str, *, history: bool) -> Tag
 
 
 class Queries:
-    """What can be asked. `at` is a position in the past; None is now."""
+    """What can be asked. `at` is a position in the past; None is now. Each raises Unavailable if the store fails."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @contextmanager
+    def _reading(self) -> Iterator[Rows]:
+        try:
+            with self._store.reading() as rows:
+                yield rows
+        except PersistenceError as error:
+            _logger.error("the store could not be read: %s", error)
+            message = "the store can't be read now"
+            raise Unavailable(message, may_be_stored=False) from error
+
     def position(self) -> int:
         """The position of the log's last event."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             return rows.head()
 
     def image_stream(self, namespace: str, name: str, at: int | None = None) -> StreamView | None:
         """The stream of that name with its histories."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             stream = _stream(rows, namespace, name, at)
             return None if stream is None else view_at(rows, stream)
 
     def image_streams(self, namespace: str | None, at: int | None = None) -> Listed[StreamView]:
         """The streams of a namespace, or of all, with their histories, by namespace and name."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             streams = _streams(rows, namespace, at)
             bases = {stream.number: stream.repository for stream in streams}
             histories = read_model.shown_histories(rows, bases, read_model.NOW if at is None else at)
@@ -79,13 +96,13 @@ class Queries:
 
     def tag(self, namespace: str, name: str, tag: str, *, history: bool) -> TagView | None:
         """A tag of a stream, with its `history` if wanted; None without that stream. The tag need not be there."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             stream = _stream(rows, namespace, name, None)
             return None if stream is None else view_tag(rows, stream, tag, history=history)
 
     def streams_with_heads(self, namespace: str | None, at: int | None = None) -> Listed[ImageStream]:
         """The streams of a namespace, or of all, with the newest entries of their tags only."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             return Listed(_streams(rows, namespace, at), rows.head() if at is None else at)
 
     def stream_image(self, namespace: str, name: str, wanted: str) -> tuple[ImageStream, Image | None] | None:
@@ -93,7 +110,7 @@ class Queries:
 
         None without that stream; no image if the stream shows none, or none that still exists.
         """
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             stream = _stream(rows, namespace, name, None)
             if stream is None:
                 return None
@@ -103,7 +120,7 @@ class Queries:
 
     def stream_images(self, namespace: str, name: str) -> tuple[ImageStream, dict[str, Image | None]] | None:
         """Every image that a stream's histories name, and every part of those that are lists."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             stream = _stream(rows, namespace, name, None)
             if stream is None:
                 return None
@@ -117,13 +134,13 @@ class Queries:
 
     def image(self, name: str, at: int | None = None) -> Image | None:
         """The image of that name."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             image = read_model.load_image(rows, name) if at is None else image_at(rows, name, at)
             return image if image is not None and image.exists else None
 
     def images(self, at: int | None = None) -> Listed[Image]:
         """Every image, by name."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             if at is None:
                 return Listed(list(read_model.images(rows)), rows.head())
             found = (image_at(rows, name, at) for name, _ in read_model.image_names(rows))
@@ -131,7 +148,7 @@ class Queries:
 
     def reading(self, answer: Callable[[Rows], T]) -> T:
         """What `answer` makes of one snapshot."""
-        with self._store.reading() as rows:
+        with self._reading() as rows:
             return answer(rows)
 
 

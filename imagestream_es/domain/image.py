@@ -102,10 +102,8 @@ class Image:
 
     def update(self, by: Origin, document: Mapping[str, Raw]) -> None:
         """Write the document; nothing happens if that is how it is."""
-        gone = {key: _NULL for key in self.document if key not in document}
-        changes = gone | {
-            key: value for key, value in document.items() if not _same(self.document.get(key, _NULL), value)
-        }
+        wanted = dict.fromkeys(self.document, _NULL) | dict(document)
+        changes = {key: value for key, value in wanted.items() if not _same(self.document.get(key, _NULL), value)}
         if not changes:
             return
         if self.deletion is not None and not self._finalizers(document):
@@ -129,7 +127,7 @@ class Image:
 
     @staticmethod
     def _finalizers(document: Mapping[str, Raw]) -> list[str]:
-        metadata = msgspec.json.decode(document.get("metadata", b"{}"))
+        metadata = msgspec.json.decode(document.get("metadata", _NULL)) or {}
         return list(metadata.get("finalizers") or ())
 
 

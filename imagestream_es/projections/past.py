@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar, cast
 
 from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
 from imagestream_es.domain.image import Image
@@ -27,6 +28,8 @@ from imagestream_es.persistence import read_model
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows
 
+T = TypeVar("T")
+
 Histories = Mapping[str, Sequence[TagEvent]]
 
 NO_HISTORY: Histories = {}
@@ -40,6 +43,10 @@ class StreamView:
 
     stream: ImageStream
     items: Histories
+
+
+View = StreamView | Image
+"""What watches tell of."""
 
 
 def stream_at(rows: Rows, namespace: str, name: str, until: int) -> ImageStream | None:
@@ -74,34 +81,45 @@ def image_at(rows: Rows, name: str, until: int) -> Image | None:
     return image if image.version else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
     """One event, and its stream or image before and after it; None where that was not there.
 
-    `shown` is for those who show it: what one of them made of it serves the others.
+    `weight` is about the memory that it takes to keep this: 1, and 1 more for every 400 entries of histories.
     """
 
     position: int
-    before: StreamView | Image | None
-    after: StreamView | Image | None
-    shown: dict[Hashable, Any] = field(default_factory=dict)
+    before: View | None
+    after: View | None
+    weight: int = 1
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` makes of this change: the first who asks under a key makes it for all others."""
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            return cast("T", self._made[key])
 
 
 class Replay:
     """Goes through the log and tells each change of a stream or image with the object before and after.
 
-    Keeps the objects that it met, up to `capacity` of them, so that a change costs one fold. It must be shown
-    every event of an object that it keeps; `forget` drops one whose events were passed over.
+    Keeps the objects that it met, up to `capacity` of them and fewer that have long histories, so that a change
+    costs one fold. It must be shown every event of an object that it keeps; `forget` drops one whose events were
+    passed over.
     """
 
     def __init__(self, capacity: int = 256) -> None:
         self._capacity = capacity
-        self._views: dict[str, StreamView | Image] = {}
+        self._views: dict[str, View] = {}
+        self._weight = 0
 
     def change(self, rows: Rows, position: int, originator: str, event: DomainEvent) -> Change | None:
         """The change that the event at `position` made; None for one of the log itself."""
-        before = self._views.pop(originator, None)
-        after: StreamView | Image
+        before = self.forget(originator)
+        after: View
         if isinstance(event, StreamEvent):
             if not isinstance(before, StreamView):
                 before = _load_stream(rows, originator, position - 1)
@@ -115,13 +133,17 @@ class Replay:
         else:
             return None
         self._views[originator] = after
-        while len(self._views) > self._capacity:
-            del self._views[next(iter(self._views))]
-        return Change(position, _there(before), _there(after))
+        self._weight += _weight(after)
+        while self._weight > self._capacity:
+            self.forget(next(iter(self._views)))
+        return Change(position, _there(before), _there(after), max(_weight(before), _weight(after)))
 
-    def forget(self, originator: str) -> None:
-        """Drop what is kept of an object."""
-        self._views.pop(originator, None)
+    def forget(self, originator: str) -> View | None:
+        """Drop what is kept of an object, and answer it."""
+        view = self._views.pop(originator, None)
+        if view is not None:
+            self._weight -= _weight(view)
+        return view
 
     def changes(self, rows: Rows, after: int, until: int, concerns: Callable[[str], bool]) -> Iterator[Change]:
         """Every change behind position `after` up to `until` of the objects whose id `concerns` accepts."""
@@ -134,7 +156,11 @@ class Replay:
                 yield change
 
 
-def _there(view: StreamView | Image) -> StreamView | Image | None:
+def _weight(view: View) -> int:
+    return 1 + sum(map(len, view.items.values())) // 400 if isinstance(view, StreamView) else 1
+
+
+def _there(view: View) -> View | None:
     exists = view.stream.exists if isinstance(view, StreamView) else view.exists
     return view if exists else None
 

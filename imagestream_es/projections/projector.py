@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from eventsourcing.persistence import DatabaseError, MapperDeserialisationError
+
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows, Store
@@ -21,11 +23,19 @@ def _quiet(done: int, total: int) -> None:
 def catch_up(store: Store, progress: Progress = _quiet) -> int:
     """Fold what the views lack of the log, all of it if they are of another shape; answers how many events.
 
-    One transaction: readers keep the old views until it commits.
+    One transaction: readers keep the old views until it commits. Raises DatabaseError for a log that ends before
+    the views do: it has lost events.
     """
     with store.reading() as rows:
-        if read_model.folded_until(rows) == rows.head() > 0:
+        folded, head = read_model.folded_until(rows), rows.head()
+        if folded == head > 0:
             return 0
+        if folded > head:
+            message = (
+                f"the views show events up to position {folded}, but the log ends at {head}: what came behind is lost. "
+                "Restore the log; or, to go on without it, run replay"
+            )
+            raise DatabaseError(message)
     with store.writing() as rows:
         if read_model.folded_until(rows) < 0:
             read_model.clear(rows)
@@ -40,12 +50,19 @@ def rebuild(store: Store, progress: Progress = _quiet) -> int:
 
 
 def fold(log: Rows, views: Rows, after: int, until: int, progress: Progress) -> int:
-    """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many."""
+    """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many.
+
+    Raises DatabaseError for one that can't be read.
+    """
     mapper = EventMapper()
     workspace = Workspace(views, Streams())
     done = 0
     for position, stored in log.log(after, until):
-        event = mapper.decode(stored.topic, stored.state)
+        try:
+            event = mapper.decode(stored.topic, stored.state)
+        except MapperDeserialisationError as error:
+            message = f"the event at position {position} of the log can't be read: {error}"
+            raise DatabaseError(message) from error
         workspace.fold(str(stored.originator_id), event, position)
         done += 1
         if done % BATCH == 0:

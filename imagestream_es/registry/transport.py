@@ -62,13 +62,13 @@ class Url:
             parts = urlsplit(text)
             port = parts.port
         except ValueError:
-            raise BadAnswer("the registry refers to something that is no URL") from None
+            raise BadAnswer("it refers to something that is no URL") from None
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         # A URL may carry a user and a password for its host: nobody asked for those.
         if parts.scheme not in _PORTS or parts.username is not None or not _is_host(host) or not _is_target(target):
-            raise BadAnswer("the registry refers to a URL that cannot be followed")
+            raise BadAnswer("it refers to a URL that cannot be followed")
         return cls(parts.scheme, host, port or _PORTS[parts.scheme], target)
 
     @property
@@ -86,7 +86,7 @@ class Url:
         try:
             return Url.parse(urljoin(f"{self.scheme}://{self.authority}{self.target}", reference))
         except ValueError:
-            raise BadAnswer("the registry refers to something that is no URL") from None
+            raise BadAnswer("it refers to something that is no URL") from None
 
 
 @dataclass(frozen=True)

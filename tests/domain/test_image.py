@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -25,6 +25,9 @@ from imagestream_es.domain.image import Document, Image
 
 DIGEST = "sha256:" + "a" * 64
 HELD = {"metadata": {"finalizers": ["example.com/hold"]}, "dockerImageReference": "quay.io/a/b"}
+
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def at(second: int) -> Origin:
@@ -117,6 +120,10 @@ def test_null_is_no_value(image: Image) -> None:
     image.update(at(2), image.document | document({"dockerImageManifest": None}))
     assert decided(image) == [ImageUpdated(by=at(2), changes=document({"dockerImageManifest": None}))]
     assert "dockerImageManifest" not in image.document
+    image.update(at(3), document({"metadata": None}))
+    assert image.document == {}
+    image.delete(at(4))
+    assert not image.exists
 
 
 def test_a_deleted_image_is_gone(image: Image) -> None:
@@ -205,6 +212,7 @@ documents = st.dictionaries(st.sampled_from(["dockerImageReference", "signatures
 HOLDING = st.sampled_from([{}, {"metadata": {"finalizers": ["x"]}}, {"metadata": {"labels": {"a": "b"}}}])
 
 
+@unhurried
 @given(st.lists(st.tuples(st.sampled_from(["register", "update", "delete"]), documents, HOLDING), max_size=12))
 def test_stored_events_give_the_same_image_again(commands: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:
     image, events = Image(DIGEST), list[ImageEvent]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from scenario import (
@@ -179,6 +179,7 @@ def test_a_copy_has_nothing_pending(web: Scenario) -> None:
 # --- whatever happens
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], stateful_step_count=20)
 names = st.sampled_from(["a", "b", "c"])
 images = st.sampled_from([A, B])
 fields: st.SearchStrategy[dict[str, Any]] = st.one_of(
@@ -280,8 +281,10 @@ class AnyStream(RuleBasedStateMachine):
 
 
 TestAnyStream = AnyStream.TestCase
+TestAnyStream.settings = unhurried
 
 
+@unhurried
 @given(wanted)
 def test_a_stream_that_is_written_as_it_is_does_not_change(stream: Any) -> None:
     web = Scenario()

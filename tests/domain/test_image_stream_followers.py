@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenario import (
     A,
@@ -130,6 +130,7 @@ def test_a_long_chain_of_followers_moves(web: Scenario) -> None:
 
 
 NAMES = "abcde"
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def chains(followed: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -152,6 +153,7 @@ def reference_to(name: str) -> dict[str, object]:
     return docker(name, reference=True)
 
 
+@unhurried
 @given(st.lists(st.lists(sources(NAMES), min_size=1, max_size=4), max_size=5))
 def test_after_any_write_every_follower_shows_what_its_tag_shows(writes: list[list[TagReference]]) -> None:
     web = Scenario()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenario import A, B, Scenario, at, created, docker, entry, istag, own, push, put, spec
 
@@ -203,9 +203,11 @@ def record(history: list[TagEvent], new: TagEvent) -> list[TagEvent]:
     return [new, *history]
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 references = st.sampled_from([own(A), own(B), OUTSIDE, "quay.io/team/web:1"])
 
 
+@unhurried
 @given(st.lists(st.tuples(st.sampled_from([A, B]), references, st.booleans()), max_size=12))
 def test_whatever_is_pushed_the_shown_history_is_that_of_openshift(
     pushes: list[tuple[str, str, bool]],
