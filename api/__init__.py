@@ -14,6 +14,7 @@ from api.dispatch import respond, serve
 from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS
+from api.health import add_health
 from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
@@ -34,12 +35,13 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app = Flask("imagestream_es", static_folder=None)
     services = services or build(settings)
     app.extensions["imagestream"] = services
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for door, resources in GROUPS.items():
         for resource in resources:
             _add_resource(app, services, door, resource)
-    _add_discovery(app, *_add_health(app, services), *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
+    _add_discovery(app, *add_health(app, services), *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
     app.register_error_handler(HTTPException, _http_error)
     return app
 
@@ -52,7 +54,7 @@ def _add_resource(app: Flask, services: Services, door: Door, resource: Resource
     for scope in scopes:
         for tail in ("", "/<name>", "/<name>/<sub>"):
             rule = f"{door.prefix}{scope}/{resource.name}{tail}"
-            app.add_url_rule(rule, rule, view, methods=METHODS, provide_automatic_options=False)
+            app.add_url_rule(rule, rule, view, methods=METHODS)
     if "watch" not in resource.verbs:
         return
 
@@ -62,7 +64,7 @@ def _add_resource(app: Flask, services: Services, door: Door, resource: Resource
     for scope in scopes:
         for tail in ("", "/<name>"):
             rule = f"{door.prefix}/watch{scope}/{resource.name}{tail}"
-            app.add_url_rule(rule, rule, watch, methods=["GET"], provide_automatic_options=False)
+            app.add_url_rule(rule, rule, watch, methods=["GET"])
 
 
 def _add_discovery(app: Flask, *others: str) -> None:
@@ -76,23 +78,6 @@ def _add_discovery(app: Flask, *others: str) -> None:
 
 def _discovery(prepared: Mapping[Form, Prepared]) -> Response:
     return prepared[form_for(request, *prepared)].answer(request)
-
-
-def _add_health(app: Flask, services: Services) -> list[str]:
-    def alive() -> Response:
-        return Response("ok", content_type="text/plain")
-
-    def ready() -> Response:
-        try:
-            services.queries.position()
-        except Exception:
-            return Response("the store does not answer", 500, content_type="text/plain")
-        return alive()
-
-    checks = {"/healthz": alive, "/livez": alive, "/readyz": ready}
-    for path, check in checks.items():
-        app.add_url_rule(path, path, check)
-    return list(checks)
 
 
 def _http_error(error: HTTPException) -> Response:

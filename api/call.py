@@ -76,6 +76,8 @@ class Call:
     data: bytes
     agent: str = ""
     kind: str = ""
+    at: int | None = None
+    """The position at which one object is read; None is now"""
     json_text: bytes | None = None
     """The body as it came, if it came as the JSON of the object itself"""
     applied: list[dict[str, Any]] | None = None
@@ -95,15 +97,6 @@ class Call:
             problem = FieldProblem(Problem.NOT_SUPPORTED, "dryRun", 'supported values: "All"', value)
             raise Invalid(self.kind or "Options", "", [problem])
         return value == "All"
-
-    @cached_property
-    def at(self) -> int | None:
-        """The position at which one object is read; None is now. `resourceVersionMatch=Exact` asks for the past.
-
-        Raises Refusal (400).
-        """
-        exact = self.args.get("resourceVersionMatch", "") == "Exact"
-        return position(self.args.get("resourceVersion", "")) if exact else None
 
     def log(self, error: Exception, resource: str) -> None:
         """Note a failure that is no refusal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -11,13 +12,13 @@ from uuid import uuid4
 
 import orjson
 import yaml
-from flask import Request, Response
+from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
-from api.listing import Selection, answer_page, await_position, page_of
+from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.resource import Resource
@@ -36,7 +37,7 @@ from imagestream_es.domain.errors import (
     Problem,
 )
 from imagestream_es.domain.events import Origin
-from imagestream_es.domain.references import namespace_problem
+from imagestream_es.domain.references import namespace_problem, path_segment_problem
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ UNSECURED = "system:unsecured"
 
 FORMS = (Form.JSON, Form.YAML, Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST)
 PATCH_TRIES = 5
+KUBECTL = "kubectl"
+"""The manager that `kubectl apply --server-side` is unless it is told otherwise"""
+WORTH_COMPRESSING = 128 * 1024
+"""From how many bytes on an answer is compressed for those who can read it."""
 LONGEST_WARNING = 256
 MAX_WARNINGS = 4096
 """Characters of all warnings of one answer; many clients refuse headers beyond a few times that."""
@@ -138,27 +143,31 @@ def read_body(request: Request) -> bytes:
 def _is_watch(request: Request, target: Resource, call: Call) -> bool:
     if request.method != "GET" or call.name or target.find is None or not is_set(call.args, "watch"):
         return False
-    check_namespace(call)
+    check_path(call)
     if target.shown is None:
         raise _not_allowed(target, named=False)
     return True
 
 
-def check_namespace(call: Call) -> None:
-    """Raises Refusal for what cannot be the name of a namespace."""
+def check_path(call: Call) -> None:
+    """Raises Refusal for what cannot be the name of a namespace, or of anything."""
     problem = namespace_problem(call.namespace) if call.namespace else None
     if problem:
         raise Refusal(400, f'invalid namespace "{call.namespace[:80]}": {problem}')
+    problem = path_segment_problem(call.name)
+    if problem:
+        raise Refusal(400, f'Name parameter invalid: "{call.name[:80]}": {problem}')
 
 
 def _handle(request: Request, target: Resource, call: Call, resource: Resource) -> Answer:
-    check_namespace(call)
+    check_path(call)
     method = "GET" if request.method == "HEAD" else request.method
     if call.name:
         if resource.namespaced and not call.namespace:
             raise Refusal(404, "the server could not find the requested resource")
         match method:
             case "GET" if target.get is not None:
+                call.at = exact_position(call.args)
                 await_version(call)
                 return target.get(call)
             case "PUT" if target.update is not None:
@@ -288,8 +297,10 @@ def _apply(target: Resource, call: Call) -> Answer:
             )
         except ValueError as error:
             raise Refusal(400, str(error)) from None
-        if merged is live:
-            return Answer(merged)
+        if call.manager == KUBECTL:
+            merged = managed_fields.with_last_applied(merged, applied)
+        if live is not None and merged == live:
+            return Answer(live)
         call.applied = merged["metadata"].pop("managedFields", [])
         try:
             return _write_applied(target, call, live, applied, merged)
@@ -405,12 +416,17 @@ def _reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict
 
 
 def respond(body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
-    """An HTTP answer of a wire object."""
+    """The HTTP answer that holds a wire object: indented if the request asks for `pretty`, compressed if it may be."""
     if form is Form.YAML:
         text = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
     else:
-        text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    response = Response(text, code, content_type=form.content_type)
+        pretty = orjson.OPT_INDENT_2 if request.args.get("pretty", "").lower() in ("true", "1") else 0
+        text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE | pretty)
+    compressed = len(text) > WORTH_COMPRESSING and request.accept_encodings.quality("gzip") > 0
+    response = Response(gzip.compress(text, 1) if compressed else text, code, content_type=form.content_type)
+    if compressed:
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept, Accept-Encoding"
     response.headers["Cache-Control"] = "no-cache, private"
     return response
 

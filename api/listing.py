@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,20 +91,30 @@ def page_of(call: Call) -> Page:
         if match not in ("Exact", "NotOlderThan"):
             detail = 'supported values: "Exact", "NotOlderThan"'
             raise InvalidOptions(Problem.NOT_SUPPORTED, "resourceVersionMatch", detail, match)
-        if match == "Exact" and version == "0":
-            detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-            raise InvalidOptions(Problem.FORBIDDEN, "resourceVersionMatch", detail)
     if token:
         if version not in ("", "0"):
             raise Refusal(400, "specifying resource version is not allowed when using continue")
         at, after = _decode_token(token)
         await_position(call, at)
         return Page(at, limit, after)
+    exact = exact_position(args)
     wanted = position(version) or 0
     if wanted:
         await_position(call, wanted)
-    exact = wanted and (match == "Exact" or (limit and not match))
-    return Page(wanted if exact else None, limit, None)
+    if wanted and limit and not match:
+        exact = wanted
+    return Page(exact, limit, None)
+
+
+def exact_position(args: Mapping[str, str]) -> int | None:
+    """The position that `resourceVersionMatch=Exact` asks for. Raises Refusal (400), InvalidOptions."""
+    if args.get("resourceVersionMatch", "") != "Exact":
+        return None
+    at = position(args.get("resourceVersion", ""))
+    if at == 0:
+        detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        raise InvalidOptions(Problem.FORBIDDEN, "resourceVersionMatch", detail)
+    return at
 
 
 def _limit(text: str) -> int:

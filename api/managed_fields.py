@@ -374,6 +374,24 @@ def _within(owners: _Owners, paths: Set[Path]) -> _Owners:
 
 # --- server-side apply ---
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where kubectl remembers what it applied from the client's side."""
+
+
+def with_last_applied(merged: Object, applied: Object) -> Object:
+    """``merged`` with what was ``applied`` in the annotation by which kubectl remembers that, if it has it.
+
+    So people can move from client-side to server-side apply and back. The annotation changes no hands.
+    """
+    annotations = (merged.get("metadata") or {}).get("annotations") or {}
+    if LAST_APPLIED not in annotations:
+        return merged
+    text = json.dumps(applied, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    for character in "&<>":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    annotations = {**annotations, LAST_APPLIED: text + "\n"}
+    return merged | {"metadata": merged["metadata"] | {"annotations": annotations}}
+
 
 @dataclass(frozen=True)
 class Conflict:
@@ -511,7 +529,7 @@ def _last_applied(live: Object | None) -> set[Path]:
     """What client-side apply set last; kubectl may change it without force, to move to server-side apply."""
     annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
     try:
-        applied = json.loads(annotations["kubectl.kubernetes.io/last-applied-configuration"])
+        applied = json.loads(annotations[LAST_APPLIED])
         return _claimed(_fields(applied)) if isinstance(applied, dict) else set()
     except (KeyError, ValueError, RecursionError):
         return set()

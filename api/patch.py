@@ -50,7 +50,7 @@ MAX_DEPTH = 64
 MAX_WEIGHT = 4 * 3 * 1024 * 1024
 """The most that a patch may bring in, or copy inside the document: four times the largest request."""
 
-_NODE_WEIGHT = 48
+_NODE_WEIGHT = 120
 """What a value costs beside its text. Weighing values, and not only text, bounds the time that a patch
 takes: three megabytes of `[],[],[]` are a million values."""
 

@@ -99,7 +99,7 @@ class FakeRegistry:
         self.port = self._server.server_address[1]
         self.host = f"{address}:{self.port}"
         self.url = f"{'http' if tls is None else 'https'}://{self.host}"
-        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.005], daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -18,7 +18,7 @@ def get(call: Call) -> Answer:
         stream_name, wanted = split_stream_image(call.name)
     except ValueError:
         raise Refusal(400, "ImageStreamImages must be retrieved with <name>@<id>") from None
-    found = call.services.queries.stream_image(call.namespace, stream_name, wanted)
+    found = call.services.queries.stream_image(call.namespace, stream_name, wanted, call.at)
     if found is None:
         raise NotFound(NAME, stream_name)
     stream, image = found

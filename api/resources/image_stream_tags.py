@@ -36,7 +36,7 @@ def names(call: Call, kind: str = "ImageStreamTags", form: str = "<name>:<tag>")
 def tag_view(call: Call, resource: str) -> TagView:
     """The tag that the URL names. Raises NotFound without its stream."""
     stream, tag = names(call, "ImageTags" if resource == "imagetags" else "ImageStreamTags")
-    view = call.services.queries.tag(call.namespace, stream, tag, history=resource == "imagetags")
+    view = call.services.queries.tag(call.namespace, stream, tag, history=resource == "imagetags", at=call.at)
     if view is None:
         raise NotFound(resource, stream)
     return view

@@ -45,12 +45,11 @@ class Listed(Generic[T]):
     position: int
 
 
-def view_tag(rows: Rows, stream: ImageStream, tag: str, *, history: bool) -> TagView:
-    """A tag as it was at the stream's own position, with its `history` if wanted, and its image as it is now."""
+def view_tag(rows: Rows, stream: ImageStream, tag: str, *, history: bool, at: int | None = None) -> TagView:
+    """A tag as it was at the stream's own position, with its `history` if wanted, and its image as it was `at`."""
     head = stream.tags[tag].head if tag in stream.tags else None
     items = read_model.shown_entries(rows, stream.number, tag, stream.repository, stream.position) if history else ()
-    image = read_model.load_image(rows, head.image) if head is not None and head.image else None
-    return TagView(stream, tag, items, image if image is not None and image.exists else None)
+    return TagView(stream, tag, items, _image(rows, head.image, at) if head is not None and head.image else None)
 
 
 class Queries:
@@ -85,7 +84,7 @@ class Queries:
         with self._reading() as rows:
             streams = _streams(rows, namespace, at)
             bases = {stream.number: stream.repository for stream in streams}
-            histories = read_model.shown_histories(rows, bases, read_model.NOW if at is None else at)
+            histories = read_model.shown_histories(rows, bases, _until(at))
             views = [StreamView(stream, histories.get(stream.number, NO_HISTORY)) for stream in streams]
             return Listed(views, rows.head() if at is None else at)
 
@@ -94,29 +93,31 @@ class Queries:
         listed = self.streams_with_heads(None, at)
         return Listed(sorted({stream.namespace for stream in listed.found}), listed.position)
 
-    def tag(self, namespace: str, name: str, tag: str, *, history: bool) -> TagView | None:
+    def tag(self, namespace: str, name: str, tag: str, *, history: bool, at: int | None = None) -> TagView | None:
         """A tag of a stream, with its `history` if wanted; None without that stream. The tag need not be there."""
         with self._reading() as rows:
-            stream = _stream(rows, namespace, name, None)
-            return None if stream is None else view_tag(rows, stream, tag, history=history)
+            stream = _stream(rows, namespace, name, at)
+            return None if stream is None else view_tag(rows, stream, tag, history=history, at=at)
 
     def streams_with_heads(self, namespace: str | None, at: int | None = None) -> Listed[ImageStream]:
         """The streams of a namespace, or of all, with the newest entries of their tags only."""
         with self._reading() as rows:
             return Listed(_streams(rows, namespace, at), rows.head() if at is None else at)
 
-    def stream_image(self, namespace: str, name: str, wanted: str) -> tuple[ImageStream, Image | None] | None:
+    def stream_image(
+        self, namespace: str, name: str, wanted: str, at: int | None = None
+    ) -> tuple[ImageStream, Image | None] | None:
         """The image of a stream's histories, or part of a manifest list there, that `wanted` names.
 
         None without that stream; no image if the stream shows none, or none that still exists.
         """
         with self._reading() as rows:
-            stream = _stream(rows, namespace, name, None)
+            stream = _stream(rows, namespace, name, at)
             if stream is None:
                 return None
-            names = list(read_model.find_images(rows, stream, wanted)) or _parts(rows, stream, wanted)
-            image = read_model.load_image(rows, names[0]) if names else None
-            return stream, image if image is not None and image.exists else None
+            names = list(read_model.find_images(rows, stream, wanted, _until(at)))
+            names = names or _parts(rows, stream, wanted, at)
+            return stream, _image(rows, names[0], at) if names else None
 
     def stream_images(self, namespace: str, name: str) -> tuple[ImageStream, dict[str, Image | None]] | None:
         """Every image that a stream's histories name, and every part of those that are lists."""
@@ -135,16 +136,12 @@ class Queries:
     def image(self, name: str, at: int | None = None) -> Image | None:
         """The image of that name."""
         with self._reading() as rows:
-            image = read_model.load_image(rows, name) if at is None else image_at(rows, name, at)
-            return image if image is not None and image.exists else None
+            return _image(rows, name, at)
 
     def images(self, at: int | None = None) -> Listed[Image]:
         """Every image, by name."""
         with self._reading() as rows:
-            if at is None:
-                return Listed(list(read_model.images(rows)), rows.head())
-            found = (image_at(rows, name, at) for name, _ in read_model.image_names(rows))
-            return Listed([image for image in found if image is not None and image.exists], at)
+            return Listed(_images(rows, at), rows.head() if at is None else at)
 
     def reading(self, answer: Callable[[Rows], T]) -> T:
         """What `answer` makes of one snapshot."""
@@ -173,7 +170,30 @@ def _streams(rows: Rows, namespace: str | None, at: int | None) -> list[ImageStr
     return found
 
 
-def _parts(rows: Rows, stream: ImageStream, wanted: str) -> list[str]:
-    found = read_model.images_named(rows, list(read_model.find_images(rows, stream, "")))
-    parts = (part for image in found.values() for part in image.parts)
-    return sorted(part for part in parts if image_matches(part, wanted))
+def _image(rows: Rows, name: str, at: int | None) -> Image | None:
+    image = read_model.load_image(rows, name)
+    if image is not None and at is not None and image.position > at:
+        image = image_at(rows, name, at)
+    return image if image is not None and image.exists else None
+
+
+def _images(rows: Rows, at: int | None) -> list[Image]:
+    images = list(read_model.images(rows))
+    if at is None:
+        return images
+    now = {image.name: image for image in images}
+    found = []
+    for name, position in read_model.image_names(rows):
+        image = now.get(name) if position <= at else image_at(rows, name, at)
+        if image is not None and image.exists:
+            found.append(image)
+    return found
+
+
+def _parts(rows: Rows, stream: ImageStream, wanted: str, at: int | None) -> list[str]:
+    images = (_image(rows, name, at) for name in read_model.find_images(rows, stream, "", _until(at)))
+    return sorted(part for image in images if image for part in image.parts if image_matches(part, wanted))
+
+
+def _until(at: int | None) -> int:
+    return read_model.NOW if at is None else at

@@ -91,7 +91,7 @@ class _Ledger:
         """The tag gets the image, unless it shows it already; whatever failed before is forgotten."""
         tag, spec = attempt.tag, self._specs.get(attempt.tag)
         entry = TagEvent(self._by.seconds, fetched.reference, fetched.image, self._generation)
-        if spec is None or not _shows(self._head(tag), entry, spec.generation):
+        if spec is None or not _is_from_outside(spec) or not _shows(self._head(tag), entry, spec.generation):
             spec = self._sourced(attempt, spec)
             self._put(tag, entry)
         self._specs[tag] = _with_policy(spec, attempt)
@@ -107,6 +107,7 @@ class _Ledger:
         if spec is None:
             spec = _with_policy(self._sourced(attempt, None), attempt)
         elif any(_says(known, condition, spec.generation) for known in self._conditions_of(tag)):
+            self._conditions[tag] = self._conditions_of(tag)
             return
         self._specs[tag] = replace(spec, generation=self._generation)
         self._conditions[tag] = (condition,)
@@ -132,8 +133,9 @@ class _Ledger:
         specs: dict[str, TagReference | None] = {
             name: spec for name, spec in self._specs.items() if old.get(name) != spec
         }
+        puts = self._with_followers()
         conditions = {name: found for name, found in self._conditions.items() if self._must_be_told(name, found)}
-        changed = bool(specs or conditions or self._puts)
+        changed = bool(specs or conditions or puts)
         annotations = self._stream.annotations if self._stream.exists else {}
         if not changed and CHECKED in annotations:
             return event
@@ -143,7 +145,7 @@ class _Ledger:
             annotations={**annotations, CHECKED: checked},
             generation=self._generation if specs else event.generation,
             tags=specs or None,
-            put=self._with_followers(),
+            put=puts,
             conditions=conditions or None,
         )
 
@@ -174,6 +176,11 @@ class _Ledger:
 
 def _with_policy(spec: TagReference, attempt: TagImport) -> TagReference:
     return replace(spec, insecure=attempt.insecure, scheduled=attempt.scheduled, import_mode=attempt.import_mode)
+
+
+def _is_from_outside(spec: TagReference) -> bool:
+    """Whether a tag is one for imports already, and follows no other tag."""
+    return spec.source is not None and spec.source.kind == DOCKER_IMAGE
 
 
 def _shows(head: TagEvent | None, entry: TagEvent, wanted: int | None) -> bool:

@@ -421,8 +421,8 @@ def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict
     return histories
 
 
-def find_images(rows: Rows, stream: ImageStream, wanted: str) -> dict[str, TagEvent]:
-    """Images that a stream shows and that `wanted` names: whole, or by a prefix with or without algorithm.
+def find_images(rows: Rows, stream: ImageStream, wanted: str, until: int = NOW) -> dict[str, TagEvent]:
+    """Images that a stream shows at `until` and that `wanted` names: whole, or by a prefix with or without algorithm.
 
     Answers the first entry of each in the order of tags, newest first; an exact name excludes all others.
     """
@@ -431,9 +431,11 @@ def find_images(rows: Rows, stream: ImageStream, wanted: str) -> dict[str, TagEv
     for prefix in prefixes:
         entries = rows.all(
             "SELECT created, reference, image, generation FROM tag_changes"
-            " WHERE stream = ? AND hidden IS NULL AND image >= ? AND image < ?"
+            " WHERE stream = ? AND position <= ? AND (hidden IS NULL OR hidden > ?) AND image >= ? AND image < ?"
             " ORDER BY tag, position DESC, slot DESC",
             stream.number,
+            until,
+            until,
             prefix,
             prefix + "\U0010ffff",
         )

@@ -1,0 +1,1 @@
+"""The registries outside: what images are made of, and how they are fetched."""

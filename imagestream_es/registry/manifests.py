@@ -52,6 +52,8 @@ _CONFIG_TYPES = frozenset(
 _SCHEMA1_LAYER = "application/vnd.docker.container.image.rootfs.diff+x-gtar"
 
 _LARGEST = 2**63 - 1
+_LONGEST_LIST = 10_000
+# no real image has as many layers; empty objects, of which a small manifest can have a million, grow when read
 _LONGEST_TYPE = 256
 
 
@@ -123,6 +125,8 @@ def _number(value: Any) -> int:
 def _list(value: Any) -> list[Any]:
     if type(value) is not list:
         raise InvalidManifest("an array is expected")
+    if len(value) > _LONGEST_LIST:
+        raise InvalidManifest(f"an array has more than {_LONGEST_LIST} elements")
     return value
 
 

