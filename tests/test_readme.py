@@ -1,7 +1,9 @@
 """The README's commands do what it says, word for word, and its table of settings is the settings."""
 
+import os
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -43,12 +45,16 @@ def pattern(output: str) -> re.Pattern[str]:
     return re.compile(text.replace("…", "[^\n]*"))
 
 
-def test_the_commands_of_the_readme_print_what_it_says(start_service) -> None:
+def test_the_commands_of_the_readme_print_what_it_says(start_service, tmp_path: Path) -> None:
     service = start_service()
+    # The tests bring a kubectl along; it shall find no configuration of the machine's user.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "HOME": str(tmp_path), "KUBECONFIG": os.devnull}
     for block in console_blocks():
         for command, output in block:
             run = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", command.replace(DEFAULT_URL, service.url)],
+                env=env,
                 capture_output=True,
                 text=True,
                 timeout=60,
