@@ -62,7 +62,7 @@ def _add_resource(app: Flask, services: Services, door: Door, resource: Resource
         return serve(request, services, door, resource, namespace, name, watched=True)
 
     for scope in scopes:
-        for tail in ("", "/<name>"):
+        for tail in ("", "/<name>") if scope == scopes[-1] else ("",):
             rule = f"{door.prefix}/watch{scope}/{resource.name}{tail}"
             app.add_url_rule(rule, rule, watch, methods=["GET"])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from api.call import Door
+from api.call import GROUP, Door
 from api.openapi import documents
 from api.openapi.definitions import kind_schema
 from api.openapi.paths import phrase
@@ -99,17 +99,18 @@ def add_docs(app: Flask, groups: Mapping[Door, Sequence[Resource]]) -> list[str]
 
 def _page(groups: Mapping[Door, Sequence[Resource]]) -> bytes:
     described = documents(groups)
-    first = sorted(described, key=lambda door: (door.metadata_version == "", door.group))
-    kinds = {door: list(_kinds(door, described[door], groups[door])) for door in first}
+    kinds: dict[Door, list[Kind]] = {}
+    for door in sorted(described, key=lambda door: (door.group != GROUP, door.group)):
+        told = {kind.type.full_name for found in kinds.values() for kind in found}
+        kinds[door] = [kind for kind in _kinds(door, described[door], groups[door]) if kind.type.full_name not in told]
     of_kinds = [kind.type for found in kinds.values() for kind in found]
     types = _types(described, of_kinds)
     return render(
         "docs.html",
         groups=[(door.group or "core", found) for door, found in kinds.items()],
         types=types,
-        # A kind can be in two groups; links lead to the first.
-        anchors={one.full_name: one.anchor for one in (*types, *reversed(of_kinds))},
-        documents=[f"/openapi/v3{door.prefix}" for door in first],
+        anchors={one.full_name: one.anchor for one in (*types, *of_kinds)},
+        documents=[f"/openapi/v3{door.prefix}" for door in kinds],
     )
 
 
@@ -142,7 +143,7 @@ def _resource_in(door: Door, path: str) -> str:
 def _operations(document: Document) -> Iterator[tuple[str, Operation]]:
     for path, item in document["paths"].items():
         for method in METHODS:
-            if method in item:
+            if method in item and not item[method].get("deprecated"):
                 yield path, _operation(method, path, item[method], item.get("parameters", ()))
 
 

@@ -48,10 +48,18 @@ class _Site:
     def __init__(self, groups: Groups) -> None:
         self.documents = cache(partial(documents, groups))
         self.prepared = cache(self._prepared)
+        self.prepared_index = cache(self._prepared_index)
         self.prepared_v2 = cache(self._prepared_v2)
 
     def _prepared(self) -> dict[Door, Prepared]:
         return {door: prepared_json(found) for door, found in self.documents().items()}
+
+    def _prepared_index(self) -> Prepared:
+        found = {
+            door.prefix.lstrip("/"): {"serverRelativeURL": _address(door, prepared)}
+            for door, prepared in self.prepared().items()
+        }
+        return prepared_json({"paths": found})
 
     def _prepared_v2(self, form: Form) -> Prepared:
         found = swagger(self.documents().values())
@@ -66,11 +74,7 @@ class _Site:
     def v3(self) -> Response:
         """Where the documents in version 3 are."""
         form_for(request, Form.JSON)
-        found = {
-            door.prefix.lstrip("/"): {"serverRelativeURL": _address(door, prepared)}
-            for door, prepared in self.prepared().items()
-        }
-        return prepared_json({"paths": found}).answer(request)
+        return self.prepared_index().answer(request)
 
     def group(self, door: Door) -> Response:
         """One group in version 3. Under the address that holds its hash, it never changes."""

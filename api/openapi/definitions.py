@@ -131,6 +131,7 @@ def _property(field: Field[Any]) -> Definition:
         found["nullable"] = True
         if "type" not in found:  # without one, null would still be forbidden
             found["type"] = field.openapi["type"] if isinstance(field, Nullable) else "object"
+    if metadata.get("nullable") or metadata.get("required"):
         found.pop("default", None)
     return found
 

@@ -138,7 +138,7 @@ class _Target:
         found: Item = {
             "tags": [_tag(self.door)],
             "operationId": self._identifier(verb),
-            "summary": self._summary(verb),
+            "summary": self._summary(verb.summary),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind": kind,
             "parameters": [*_PARAMETERS.get(name, []), *watch],
@@ -154,7 +154,8 @@ class _Target:
         return {
             **listed,
             "operationId": f"{action}{listed['operationId'].removeprefix('list')}",
-            "summary": f"Watch changes of {'one of the objects' if named else 'the objects'}",
+            "summary": self._summary("Watch {thing}" if named else "Watch {things}"),
+            "deprecated": True,
             "x-kubernetes-action": action,
         }
 
@@ -166,12 +167,12 @@ class _Target:
         places = "ForAllNamespaces" if self.everywhere else ""
         return f"{verb.word}{_words(self.door)}V1{collection}{scope}{owner.kind}{sub}{places}"
 
-    def _summary(self, verb: Verb) -> str:
+    def _summary(self, text: str) -> str:
         thing = phrase((self.parent or self.resource).kind)
         one = f"{'an' if thing[0] in 'aeio' else 'a'} {thing}"
         if self.parent is not None:
             one = f"the {self.resource.name} of {one}"
-        return verb.summary.format(thing=one, things=f"{thing}s") + (" of all namespaces" if self.everywhere else "")
+        return text.format(thing=one, things=f"{thing}s") + (" of all namespaces" if self.everywhere else "")
 
     def _body(self, name: str) -> Item:
         match name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from api.schemas.fields import One, Text, TextList, TextMap
 from api.schemas.image_stream import ObjectReferenceSchema
 from api.schemas.meta import KindSchema, Wire
@@ -29,6 +31,7 @@ class NamespaceSchema(KindSchema):
     """A room for names. Every name that a namespace may have is one, and none has to be created."""
 
     package = CORE
+    example: ClassVar = {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "demo"}}
 
     spec = One(NamespaceSpecSchema, "What the namespace is meant to be.")
     status = One(NamespaceStatusSchema, "What it is.")

@@ -197,6 +197,7 @@ class UserSchema(KindSchema):
     """A user, as OpenShift shows them. The name ~ is the caller's own."""
 
     package = "com.github.openshift.api.user.v1"
+    example: ClassVar = {"kind": "User", "apiVersion": "user.openshift.io/v1", "metadata": {"name": "~"}}
 
     fullName = Text("The name of the person.")
     identities = TextList("The identities of the user.", metadata={"nullable": True})

@@ -46,7 +46,7 @@ class ImageStreamTagSchema(KindSchema):
         "kind": "ImageStreamTag",
         "apiVersion": "image.openshift.io/v1",
         "metadata": {"name": "web:latest"},
-        "tag": {"from": {"kind": "ImageStreamTag", "name": "stable"}},
+        "tag": {"from": {"kind": "ImageStreamTag", "name": "pushed"}},
     }
 
     tag = One(
