@@ -25,7 +25,7 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class Page:
-    """An answer; `raw` writes the bytes after the status line and headers by itself."""
+    """An answer."""
 
     status: int = 200
     body: bytes = b""

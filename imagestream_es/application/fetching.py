@@ -33,7 +33,7 @@ PREFER_OS = "importer.image.openshift.io/prefer-os"
 
 IMPORT_SECONDS = 55.0
 """For one import with all its images: clients wait a minute for an answer."""
-IMPORT_BYTES = 64 * 1024 * 1024
+IMPORT_BYTES = 32 * 1024 * 1024
 """The most that one import downloads; manifest and config of an image have a few KiB."""
 IMAGES_AT_ONCE = 4
 

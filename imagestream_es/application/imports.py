@@ -43,7 +43,7 @@ from imagestream_es.registry.transport import Transport
 
 RESOURCE = "imagestreamimports"
 
-IMPORTS_AT_ONCE = 16
+IMPORTS_AT_ONCE = 8
 PATIENCE = 5.0
 """Seconds that an import waits for its turn."""
 

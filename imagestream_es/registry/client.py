@@ -37,8 +37,10 @@ from imagestream_es.registry.transport import Answer, Transport, Url
 MAX_DOCUMENT = 4 * 1024 * 1024
 """Bytes of a manifest, a config, or a page of tags."""
 MAX_TOKEN_ANSWER = 1024 * 1024
-MAX_VALUES = 200_000
+MAX_VALUES = 50_000
 """JSON values in one document: they take far more memory than their text."""
+MAX_TAGS = 200_000
+"""The same on one page of tags."""
 MAX_PAGES = 1000
 
 REQUEST_SECONDS = 30.0
@@ -102,7 +104,7 @@ class RegistryClient:
         # For a tag, the digest that the registry announces tells that nothing was lost on the way.
         announced = answer.headers.get("docker-content-digest", digest)
         _check_digest(answer.body, announced)
-        _check_values(answer.body)
+        _check_values(answer.body, MAX_VALUES)
         return Manifest(answer.body, media_type, digest)
 
     def document(self, repository: str, digest: str) -> bytes:
@@ -111,7 +113,7 @@ class RegistryClient:
             raise BadAnswer("the manifest names its config by something that is no digest")
         body = self._ask(repository, f"blobs/{digest}", {}).body
         _check_digest(body, digest)
-        _check_values(body)
+        _check_values(body, MAX_VALUES)
         return body
 
     def tags(self, repository: str) -> list[str]:
@@ -121,7 +123,7 @@ class RegistryClient:
         found: dict[str, None] = {}
         for _ in range(MAX_PAGES):
             answer = self._ask(repository, "tags/list", {"Accept": "application/json"}, url, budget)
-            listed = _json_object(answer.body).get("tags") or []
+            listed = _json_object(answer.body, MAX_TAGS).get("tags") or []
             if not isinstance(listed, list):
                 raise BadAnswer("the registry's list of tags is none")
             # What is no tag cannot be asked for either.
@@ -253,7 +255,7 @@ class RegistryClient:
             raise Denied(f"the token server of {self.host} denies access", wrong_password=wrong_password)
         if answer.status != 200:
             raise BadAnswer(f"the token server of {self.host} answered {answer.status}")
-        found = _json_object(answer.body)
+        found = _json_object(answer.body, MAX_VALUES)
         token = found.get("token") or found.get("access_token")
         if not isinstance(token, str) or not _is_token(token):
             raise BadAnswer(f"the token server of {self.host} gives no token")
@@ -264,8 +266,8 @@ class RegistryClient:
         return f"Bearer {token}", time.monotonic() + life
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
-    _check_values(body)
+def _json_object(body: bytes, limit: int) -> dict[str, Any]:
+    _check_values(body, limit)
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -275,9 +277,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _check_values(body: bytes) -> None:
-    """Raises BadAnswer for JSON of more values than any honest document has."""
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+def _check_values(body: bytes, limit: int) -> None:
+    """Raises BadAnswer for JSON that may hold more values than this."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > limit:
         raise BadAnswer("the registry's answer holds too many values")
 
 

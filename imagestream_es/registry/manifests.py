@@ -52,8 +52,8 @@ _CONFIG_TYPES = frozenset(
 _SCHEMA1_LAYER = "application/vnd.docker.container.image.rootfs.diff+x-gtar"
 
 _LARGEST = 2**63 - 1
+# no real image has as many layers; a small manifest can hold a million empty ones, which grow when they are read
 _LONGEST_LIST = 10_000
-# no real image has as many layers; empty objects, of which a small manifest can have a million, grow when read
 _LONGEST_TYPE = 256
 
 

@@ -2,7 +2,7 @@
 
 Every request has a connection of its own, made to an address that was checked just before; it ends when the
 time is up whatever the other side sends; its answer has a size limit; credentials stay with the server that
-they were meant for.
+they were meant for. Only the look-up of a host's name has a time limit of its own, that of the system.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import pytest
 DATA = Path(__file__).parent.parent / "data"
 
 
-@pytest.mark.parametrize("name", ["seed", "streams", "mappings", "tags", "tables"])
+@pytest.mark.parametrize("name", ["seed", "streams", "mappings", "tags", "tables", "imports"])
 def test_recorded_behaviour_is_reproduced(name: str, start_service) -> None:
-    service = start_service()
+    service = start_service("--import-allow", "127.0.0.1")  # where the vectors' own registry is
     run = subprocess.run(
         [sys.executable, DATA / "run_vectors.py", "--url", service.url, DATA / "vectors" / f"{name}.json"],
         capture_output=True,

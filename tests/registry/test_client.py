@@ -22,7 +22,7 @@ from imagestream_es.registry import client as client_module
 from imagestream_es.registry.addresses import Addresses
 from imagestream_es.registry.budget import Budget
 from imagestream_es.registry.challenge import Challenge, parse_challenge
-from imagestream_es.registry.client import MAX_DOCUMENT, MAX_VALUES, RegistryClient
+from imagestream_es.registry.client import MAX_DOCUMENT, MAX_TAGS, MAX_VALUES, RegistryClient
 from imagestream_es.registry.credentials import Credentials
 from imagestream_es.registry.errors import (
     BadAnswer,
@@ -319,10 +319,10 @@ def test_the_bytes_of_all_answers_together_are_limited(registry):
 @pytest.mark.parametrize(
     "bomb",
     [
-        b"[" + b"[]," * MAX_VALUES + b"[]]",
-        b'{"manifests":[' + b"{}," * MAX_VALUES + b"{}]}",
-        b'{"layers":' + b"[" * (MAX_VALUES + 1),
-        b'{"tags":[' + b"1," * MAX_VALUES + b"1]}",
+        b"[" + b"[]," * MAX_TAGS + b"[]]",
+        b'{"manifests":[' + b"{}," * MAX_TAGS + b"{}]}",
+        b'{"layers":' + b"[" * (MAX_TAGS + 1),
+        b'{"tags":[' + b"1," * MAX_TAGS + b"1]}",
     ],
     ids=["arrays", "objects", "depth", "numbers"],
 )
