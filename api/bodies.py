@@ -49,10 +49,20 @@ def decode_json(data: bytes) -> Any:
     except (orjson.JSONDecodeError, RecursionError) as error:
         message = f"the object provided is unrecognized (must be of type {JSON} or {YAML}): {error}"
         raise Refusal(400, message) from None
+    refuse_nul(data)
     containers = data.count(b"{") + data.count(b"[")
     if containers > MAX_DEPTH or containers + data.count(b",") > MAX_MEMBERS:  # else no limit can be passed
         _check_size(value)
     return value
+
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def refuse_nul(data: bytes) -> None:
+    """Raises Refusal if a text in this JSON holds a NUL, which not every database can look for."""
+    if b"u0000" in data and _NUL.search(data):
+        raise Refusal(400, "the object provided holds a NUL character")
 
 
 def _check_size(value: Any) -> None:
@@ -103,12 +113,12 @@ def decode_yaml(data: bytes) -> Any:
     try:
         _check_events(data)
         # Through JSON: keys become text, and what JSON cannot say is refused.
-        value = orjson.loads(
-            orjson.dumps(yaml.load(data, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS)  # noqa: S506 (a safe loader)
-        )
+        text = orjson.dumps(yaml.load(data, Loader=_Loader), option=orjson.OPT_NON_STR_KEYS)  # noqa: S506 (a safe loader)
+        refuse_nul(text)
+        value = orjson.loads(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        text = " ".join(str(error).split())[:400]
-        raise Refusal(400, f"error converting YAML to JSON: {text}") from None
+        why = " ".join(str(error).split())[:400]
+        raise Refusal(400, f"error converting YAML to JSON: {why}") from None
     _check_size(value)
     return value
 

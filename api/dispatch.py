@@ -262,6 +262,7 @@ def _patch(target: Resource, call: Call) -> Answer:
         return _apply(target, call)
     if call.args.get("force", "") in ("true", "1"):
         raise InvalidOptions(Problem.FORBIDDEN, "force", "may not be specified for non-apply patch")
+    bodies.refuse_nul(call.data)
     for attempt in range(PATCH_TRIES):
         before = target.base(call)
         after = apply_patch(call.media_type, call.data, before, IMAGE_LISTS)

@@ -220,3 +220,18 @@ def client(tmp_path: Path) -> Iterator[FlaskClient]:
     app = create_app(Settings(data_dir=tmp_path / "data"))
     yield app.test_client()
     app.extensions["imagestream"].close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, require: Callable[[str], str]) -> Iterator[Path]:
+    """A directory on a disk of three megabytes."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to mount a small disk")
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = [require("mount"), "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(directory)]
+    found = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"needs to mount a small disk: {found.stderr}")
+    yield directory
+    subprocess.run([require("umount"), "--lazy", str(directory)], check=True)

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from api import create_app
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
-from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import DomainError
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image import Image
@@ -31,7 +28,6 @@ from imagestream_es.domain.tags import ObjectReference, TagEvent, TagEventCondit
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.sqlite import SQLiteStore
 from imagestream_es.projections.past import StreamView
-from imagestream_es.settings import Settings
 
 REGISTRY = "registry:5000"
 SPACES, NAMES, TAGS = ["shop", "tools"], ["web", "base"], ["latest", "v1", "v2"]
@@ -139,9 +135,12 @@ class World:
                 step(self)
             yield self.queries.position()
 
+    def clock(self) -> int:
+        return int(self.seconds * 1000)
+
     def caller(self, manager: str | None) -> Caller:
         self.seconds += 0.7
-        by = Origin(at=int(self.seconds * 1000), actor="u", door="test")
+        by = Origin(at=self.clock(), actor="u", door="test")
 
         def owned(before: ImageStream | None, after: ImageStream) -> list[dict[str, Any]]:
             entry = {"manager": manager, "operation": "Update", "apiVersion": "v1", "time": str(by.seconds)}
@@ -257,15 +256,6 @@ def a_world() -> Iterator[World]:
             yield world
         finally:
             world.close()
-
-
-def client_of(world: World) -> FlaskClient:
-    """A client of the API over a world; it can read. The parts of the service that a world has not are None."""
-    parts = dict.fromkeys(part.name for part in fields(Services))
-    here = {name: getattr(world, name) for name in ("commands", "queries", "hub")}
-    there = Settings(internal_registry=REGISTRY)
-    services = Services(**parts | here | {"settings": there, "clock": lambda: int(world.seconds * 1000)})
-    return create_app(there, services).test_client()
 
 
 def shown(world: World, at: int | None = None) -> dict[str, Any]:

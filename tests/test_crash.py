@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -231,21 +231,6 @@ def test_whatever_call_to_the_disk_fails_no_stored_event_was_told_as_refused(
         assert not stored & {name for name, answer in told.items() if answer == "refused"}
         answers += told.values()
     assert set(answers) - {"done"}, "no call failed: the test is blind"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, require: Callable[[str], str]) -> Iterator[Path]:
-    """A directory on a disk of three megabytes."""
-    if os.getuid() != 0:
-        pytest.skip("needs root, to mount a small disk")
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = [require("mount"), "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(directory)]
-    found = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(f"needs to mount a small disk: {found.stderr}")
-    yield directory
-    subprocess.run([require("umount"), "--lazy", str(directory)], check=True)
 
 
 def test_on_a_full_disk_the_service_goes_on_reading_and_room_is_enough_to_write_again(

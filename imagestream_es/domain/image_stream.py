@@ -44,7 +44,7 @@ from imagestream_es.domain.tags import (
     put_on_top,
     same_target,
 )
-from imagestream_es.domain.validation import history_problems, repository_problems, tag_problems
+from imagestream_es.domain.validation import history_problems, repository_problems, tag_problems, tag_text_problems
 
 T = TypeVar("T")
 
@@ -460,6 +460,7 @@ class ImageStream:
         conditions: dict[str, tuple[TagEventCondition, ...]] = {}
         problems: list[FieldProblem] = []
         for name in sorted({*tags, *self.tags}):
+            problems += tag_text_problems(name, f"status.tags[{name}].tag")
             shown = history(name)
             wanted, wanted_conditions = tags.get(name, ((), ()))
             wanted = self._with_head_generation(name, wanted)

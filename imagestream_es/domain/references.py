@@ -217,11 +217,12 @@ def stream_name_problem(name: str, namespace: str = "") -> str | None:
 
 
 def image_name_problem(name: str) -> str | None:
-    """What is wrong with the name of an image; a digest of any algorithm may be as long as it is."""
+    """What is wrong with the name of an image; the digest of any algorithm may be longer than other names."""
     problem = path_segment_problem(name)
     if problem:
         return problem
-    return _at_most(63) if len(name) > 63 and not _match_digest(name) else None
+    longest = _LONGEST_NAME if _match_digest(name) else 63
+    return _at_most(longest) if len(name) > longest else None
 
 
 _LABEL_CHARACTERS = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -312,10 +313,15 @@ def annotations_size_problem(annotations: Mapping[str, str]) -> str | None:
     return f"may not be more than {ANNOTATIONS_LIMIT} bytes" if size > ANNOTATIONS_LIMIT else None
 
 
+def tag_text_problem(text: str) -> str | None:
+    """What keeps a text from being a tag at all: histories are found by it."""
+    if len(text) > _LONGEST_NAME:
+        return _at_most(_LONGEST_NAME)
+    return None if text.isprintable() else "a tag may not contain control characters"
+
+
 def tag_name_problem(name: str) -> str | None:
-    """Why `name` cannot be a tag, or None. Any text that an object's name can carry is a tag."""
+    """Why `name` cannot be a tag that is written by its own name, or None."""
     if ":" in name or "@" in name or "/" in name:
         return "a tag may not contain ':', '@' or '/'"
-    if not name.isprintable():
-        return "a tag may not contain control characters"
-    return None
+    return tag_text_problem(name)

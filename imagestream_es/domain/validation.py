@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from imagestream_es.domain.errors import FieldProblem, Problem
-from imagestream_es.domain.references import DockerImageReference, InvalidReference
+from imagestream_es.domain.references import (
+    DockerImageReference,
+    InvalidReference,
+    image_name_problem,
+    tag_text_problem,
+)
 from imagestream_es.domain.tags import (
     DOCKER_IMAGE,
     LEGACY,
@@ -36,9 +41,17 @@ def repository_problems(repository: str, where: str) -> list[FieldProblem]:
     ]
 
 
+def tag_text_problems(tag: str, where: str) -> list[FieldProblem]:
+    """What keeps the text at the path `where` from being a tag."""
+    problem = tag_text_problem(tag)
+    return [FieldProblem(Problem.INVALID, where, problem, tag)] if problem else []
+
+
 def tag_problems(tag: TagReference, where: str) -> list[FieldProblem]:
     """What is wrong with the fields of one spec tag that stands at the path `where`."""
-    problems = [] if tag.source is None else _source_problems(tag.source, f"{where}.from")
+    problems = tag_text_problems(tag.name, f"{where}.name")
+    if tag.source is not None:
+        problems += _source_problems(tag.source, f"{where}.from")
     if tag.source is not None and tag.source.kind != DOCKER_IMAGE and tag.scheduled:
         detail = "only tags pointing to Docker repositories may be scheduled for background import"
         problems.append(FieldProblem(Problem.INVALID, f"{where}.importPolicy.scheduled", detail, True))
@@ -66,11 +79,14 @@ def history_problems(tag: str, items: Sequence[TagEvent], known: Collection[str]
     """What is wrong with the history of a tag, newest entry first; pull specs in `known` were there before."""
     problems = []
     for index, item in enumerate(items):
-        where = f"status.tags[{tag}].items[{index}].dockerImageReference"
+        where = f"status.tags[{tag}].items[{index}]"
         if not item.reference:
-            problems.append(FieldProblem(Problem.REQUIRED, where))
+            problems.append(FieldProblem(Problem.REQUIRED, f"{where}.dockerImageReference"))
         elif item.reference not in known:
-            problems += _pull_spec_problems(item.reference, where)
+            problems += _pull_spec_problems(item.reference, f"{where}.dockerImageReference")
+        problem = image_name_problem(item.image)
+        if problem:
+            problems.append(FieldProblem(Problem.INVALID, f"{where}.image", problem, item.image))
     return problems
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import threading
@@ -492,21 +491,6 @@ def test_sqlite_goes_on_after_a_commit_that_failed_and_tells_that_its_outcome_is
     failing.push("web", 2)
     assert failing.shown("web") == [2]
     failing.check()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, require: Callable[[str], str]) -> Iterator[Path]:
-    """A directory on a disk of three megabytes."""
-    if os.getuid() != 0:
-        pytest.skip("needs root, to mount a small disk")
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = [require("mount"), "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(directory)]
-    found = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(f"needs to mount a small disk: {found.stderr}")
-    yield directory
-    subprocess.run([require("umount"), str(directory)], check=True)
 
 
 def test_a_full_disk_refuses_for_certain_and_room_on_it_is_enough_to_go_on(small_disk: Path) -> None:

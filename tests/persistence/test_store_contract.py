@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
 from msgspec import Raw
@@ -525,7 +526,7 @@ def test_hiding_the_newest_entry_leaves_the_past_as_it_was(store: Store) -> None
         put(rows, 3, three)
         read_model.hide_newest(rows, 1, "nothing there", 3)
     with store.reading() as rows:
-        assert shown(rows) == [three, one]
+        assert shown(rows) == shown(rows, until=3) == [three, one]
         assert shown(rows, until=2) == [two, one]
 
 
@@ -537,7 +538,7 @@ def test_hiding_all_leaves_the_past_and_other_tags_as_they_were(store: Store) ->
         put(rows, 3, one, tag="other")
         read_model.hide_all(rows, 1, "t", 4)
     with store.reading() as rows:
-        assert shown(rows) == []
+        assert shown(rows) == shown(rows, until=4) == []
         assert shown(rows, "other") == [one]
         assert shown(rows, until=3) == [two, one]
 
@@ -549,7 +550,7 @@ def test_a_history_that_only_lost_entries_keeps_the_rows_of_the_others(store: St
             put(rows, position, item)
         read_model.replace_entries(rows, 1, "t", 5, REPLACED, [items[3], items[1]], BASE)
     with store.reading() as rows:
-        assert shown(rows) == [items[3], items[1]]
+        assert shown(rows) == shown(rows, until=5) == [items[3], items[1]]
         assert shown(rows, until=4) == items[::-1]
         kept = rows.all("SELECT position FROM tag_changes WHERE hidden IS NULL ORDER BY position")
         assert kept == [(2,), (4,)]
@@ -564,7 +565,7 @@ def test_a_history_written_anew_is_shown_in_the_order_given(store: Store) -> Non
         put(rows, 2, old[1])
         read_model.replace_entries(rows, 1, "t", 3, REPLACED, new, BASE)
     with store.reading() as rows:
-        assert shown(rows) == new
+        assert shown(rows) == shown(rows, until=3) == new
         assert shown(rows, until=2) == old[::-1]
 
 
@@ -725,3 +726,22 @@ def test_views_come_in_the_same_order_from_every_store(store: Store) -> None:
         found = [tag for (tag,) in rows.each("SELECT tag FROM tag_changes ORDER BY tag")]
     assert all(one.encode() < other.encode() for one, other in pairwise(found))
     assert len(found) == len(tags)
+
+
+def test_postgresql_compares_bytes_whatever_the_language_of_its_database(postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2] + "_en"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8'"
+        )
+        store = _open(f"{postgres_url}_en")
+        try:
+            store.create_tables()
+            test_views_come_in_the_same_order_from_every_store(store)
+            test_streams_are_listed_in_the_order_of_bytes_and_without_those_deleted(store)
+            with store.writing() as rows:
+                read_model.clear(rows)
+            test_images_are_found_by_name_and_by_prefix_in_the_order_of_bytes(store)
+        finally:
+            store.close()
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
