@@ -17,6 +17,10 @@ from msgspec import Struct
 from imagestream_es.domain.events import EVENTS, DomainEvent
 
 
+_VERSIONED = b'{"class_version":'
+"""How the JSON of an event of a later version than the first begins."""
+
+
 class Recorded(Struct, frozen=True):
     """A domain event in its place: `originator_version` within its aggregate, counted from 1."""
 
@@ -50,7 +54,7 @@ class EventMapper(Mapper[str]):
         event: DomainEvent = domain_event.event
         state = self._encoder.encode(event)
         if event.class_version > 1:
-            state = b'{"class_version":%d,%s' % (event.class_version, state[1:])
+            state = b"%s%d,%s" % (_VERSIONED, event.class_version, state[1:])
         return StoredEvent(domain_event.originator_id, domain_event.originator_version, event.TOPIC, state)
 
     def to_domain_event(self, stored_event: StoredEvent) -> Any:
@@ -65,7 +69,7 @@ class EventMapper(Mapper[str]):
             message = f"no event is known by the topic '{topic}'"
             raise MapperDeserialisationError(message)
         try:
-            if decoder.type.class_version > 1:
+            if decoder.type.class_version > 1 or state.startswith(_VERSIONED):
                 return self._upcast(decoder.type, state)
             return decoder.decode(state)
         except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:
@@ -75,6 +79,8 @@ class EventMapper(Mapper[str]):
     def _upcast(self, event_class: Any, state: bytes) -> DomainEvent:
         fields = self.transcoder.decode(state)
         version = fields.pop("class_version", 1)
+        if version > event_class.class_version:
+            raise ValueError(f"it is of version {version}, and this program knows {event_class.class_version}: update it")
         while version < event_class.class_version:
             getattr(event_class, f"upcast_v{version}_v{version + 1}")(fields)
             version += 1

@@ -320,6 +320,12 @@ def test_an_older_event_that_can_not_be_lifted_is_told_as_such() -> None:
 # --- what is in the log, and what is not
 
 
+def test_an_event_of_a_version_that_is_not_known_yet_is_not_read_as_an_older_one() -> None:
+    event = b'{"class_version":2,' + BY.encode() + b',"log":"one"}'
+    with pytest.raises(MapperDeserialisationError, match="version 2, and this program knows 1: update it"):
+        EventMapper().decode("log.started", event)
+
+
 def test_a_first_version_does_not_tell_its_class_version() -> None:
     for event, _, _ in STORED:
         assert type(event).class_version == 1
