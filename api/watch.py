@@ -133,7 +133,7 @@ class Watch:
             if now >= end or self._subscription.closed:
                 break
             if now >= bookmark:
-                yield self._bookmark(self._safe_position())
+                yield self._progress()
                 bookmark = now + BOOKMARKS
             if self._sent < self._subscription.since:
                 yield from self._from_log()
@@ -144,17 +144,17 @@ class Watch:
             elif self._subscription.lagging:
                 self._subscribe_again()
         if self._options.bookmarks and not self._subscription.closed:
-            yield self._bookmark(self._safe_position())
+            yield self._progress()
 
     def _subscribe_again(self) -> None:
         old, self._subscription = self._subscription, self._hub.subscribe(self._subject)
         self._hub.unsubscribe(old)
 
-    def _safe_position(self) -> int:
-        """A position up to which everything that concerns this watch was sent."""
-        if self._sent < self._subscription.since:
-            return self._sent
-        return max(self._sent, self._subscription.reached(self._hub.position))
+    def _progress(self) -> bytes:
+        """A bookmark at the position up to which all is sent that concerns this watch."""
+        if self._sent >= self._subscription.since:
+            self._sent = max(self._sent, self._subscription.reached(self._hub.position))
+        return self._bookmark(self._sent)
 
     def _initial(self) -> Iterator[bytes]:
         assert self._resource.find is not None

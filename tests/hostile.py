@@ -86,7 +86,9 @@ class Kind:
         return f"{self.collection}/{name}" + (f"/{self.sub}" if self.sub else "")
 
     def __str__(self) -> str:
-        return f"{self.door.prefix.strip('/').replace('/', '.')}.{self.resource.name}" + (f".{self.sub}" * bool(self.sub))
+        return f"{self.door.prefix.strip('/').replace('/', '.')}.{self.resource.name}" + (
+            f".{self.sub}" * bool(self.sub)
+        )
 
 
 def kinds() -> list[Kind]:

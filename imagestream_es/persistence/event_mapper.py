@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from imagestream_es.domain.events import EVENTS, DomainEvent
 
-
 _VERSIONED = b'{"class_version":'
 """How the JSON of an event of a later version than the first begins."""
 
@@ -80,7 +79,8 @@ class EventMapper(Mapper[str]):
         fields = self.transcoder.decode(state)
         version = fields.pop("class_version", 1)
         if version > event_class.class_version:
-            raise ValueError(f"it is of version {version}, and this program knows {event_class.class_version}: update it")
+            known = event_class.class_version
+            raise ValueError(f"it is of version {version}, and this program knows {known}: update it")
         while version < event_class.class_version:
             getattr(event_class, f"upcast_v{version}_v{version + 1}")(fields)
             version += 1

@@ -13,7 +13,26 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from hostile import APPLY, DIGEST, IMAGE_API, PATCHES, STREAMS, Kind, ask, at, fitting, full, kinds, only, places, spoilt
+from hostile import (
+    APPLY,
+    DIGEST,
+    IMAGE_API,
+    JSON,
+    PATCHES,
+    STREAMS,
+    Kind,
+    ask,
+    at,
+    fitting,
+    full,
+    kinds,
+    only,
+    places,
+    spoilt,
+)
+from hypothesis import HealthCheck, given, note, seed
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from api import create_app
 from imagestream_es.maintenance import verify
@@ -76,7 +95,9 @@ def prepare(client: FlaskClient) -> None:
 def works_afterwards(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing was logged as an error, and what is created can be read, listed and deleted as ever."""
     yield
-    assert [record.getMessage() for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
+    assert [
+        record.getMessage() for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR
+    ] == []
     made = ask(client, "POST", STREAMS, {"metadata": {"name": "afterwards", "labels": {"still": "alive"}}})
     assert made.status_code == 201
     assert ask(client, "GET", f"{STREAMS}/afterwards").get_json() == made.get_json()
@@ -100,9 +121,9 @@ def body_of(kind: Kind) -> dict[str, Any]:
     return body
 
 
-def create(client: FlaskClient, kind: Kind, body: Any, query: str = "") -> int:
+def create(client: FlaskClient, kind: Kind, body: Any, query: str = "", media_type: str = JSON) -> int:
     """The code of a POST; what it creates is deleted again, so that the next does not meet it."""
-    answer = ask(client, "POST", f"{kind.collection}{query}", body)
+    answer = ask(client, "POST", f"{kind.collection}{query}", body, content_type=media_type)
     if answer.status_code == 201 and kind.target.delete and "dryRun" not in query:
         item = kind.item(answer.get_json()["metadata"]["name"])
         ask(client, "PATCH", item, {"metadata": {"finalizers": None}}, content_type=MERGE)
@@ -213,3 +234,160 @@ def test_no_number_and_no_half_character_breaks_a_creation(client: FlaskClient, 
             for number in NUMBERS:
                 text = json.dumps(spoilt(body, path, "@")).replace('"@"', number)
                 create(client, kind, text.encode())
+
+
+# --- much of everything
+
+
+MANY = 10_000
+PULL_SPEC = {"kind": "DockerImage", "name": "127.0.0.1:1/a/b:1"}
+ENTRY = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:a": {}}}
+
+
+def stream(metadata: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "spoilt", **(metadata or {})}, **more}
+
+
+def numbered(format_: str, value: Any = "v") -> dict[str, Any]:
+    return {format_ % number: value for number in range(MANY)}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param(
+            stream(spec={"tags": [{"name": f"t{n}", "from": PULL_SPEC} for n in range(MANY)]}), 201, id="tags"
+        ),
+        pytest.param(
+            stream(
+                spec={
+                    "tags": [
+                        {"name": f"t{n}", "from": {"kind": "ImageStreamTag", "name": f"t{n + 1}"}}
+                        for n in range(MANY - 1)
+                    ]
+                    + [{"name": f"t{MANY - 1}", "reference": True, "from": PULL_SPEC}]
+                }
+            ),
+            201,
+            id="tags that follow one another",
+        ),
+        pytest.param(
+            stream(spec={"tags": [{"name": "t" * 200, "from": {"kind": "X"}}] * MANY}), 422, id="the same tag"
+        ),
+        pytest.param(stream(spec={"tags": [{}] * MANY}), 201, id="nameless tags"),
+        pytest.param(stream({"labels": numbered("k%d")}), 201, id="labels"),
+        pytest.param(stream({"labels": numbered("!%d", "!")}), 422, id="wrong labels"),
+        pytest.param(stream({"annotations": numbered("k%d")}), 201, id="annotations"),
+        pytest.param(stream({"annotations": numbered("!%d")}), 422, id="wrong annotations"),
+        pytest.param(stream({"finalizers": list(numbered("a/f%d"))}), 201, id="finalizers"),
+        pytest.param(stream({"ownerReferences": [{}] * MANY}), 422, id="owners"),
+        pytest.param(
+            stream({"managedFields": [ENTRY | {"manager": f"m{n}"} for n in range(MANY)]}), 201, id="managers"
+        ),
+        pytest.param(stream({"managedFields": [ENTRY | {"fieldsV1": numbered("f:%d", {})}]}), 201, id="managed fields"),
+        pytest.param(stream(**numbered("x%d")), 413, id="unknown fields, and two more"),
+        pytest.param(stream(unknown=numbered("x%d")), 201, id="unknown fields in an unknown field"),
+        pytest.param(stream(status={"tags": [{"items": [{}] * 9_990}] * 10}), 201, id="entries"),
+        pytest.param(stream(status={"tags": [{"items": [{}] * MANY}] * 10}), 413, id="more entries than values may be"),
+        pytest.param(stream(spec={"tags": [{}] * (MANY + 1)}), 413, id="more tags than may be"),
+        pytest.param(stream({"annotations": {"a": "x" * 3_000_000}}), 422, id="a long annotation"),
+        pytest.param(stream({"name": "x" * 3_000_000}), 422, id="a long name"),
+        pytest.param(stream(**{"x" * 3_000_000: 1}), 201, id="a long unknown field"),
+    ],
+)
+def test_much_of_everything_takes_a_bounded_time(client: FlaskClient, body: dict[str, Any], code: int) -> None:
+    answer = ask(client, "POST", STREAMS, body)
+    assert answer.status_code == code
+    assert len(answer.data) < 10_000_000
+    if code == 201:
+        ask(client, "PATCH", f"{STREAMS}/spoilt", {"metadata": {"finalizers": None}}, content_type=MERGE)
+        assert ask(client, "DELETE", f"{STREAMS}/spoilt").status_code == 200
+
+
+@pytest.mark.parametrize("list_", ["dockerImageLayers", "dockerImageManifests", "signatures"])
+def test_much_of_an_image_takes_a_bounded_time(client: FlaskClient, list_: str) -> None:
+    image = {"metadata": {"name": DIGEST}, "dockerImageReference": "a/b", list_: [{}] * MANY}
+    assert ask(client, "POST", f"{IMAGE_API}/images?dryRun=All", image).status_code in (201, 422)
+
+
+def test_a_manifest_cannot_grow_when_it_is_read(client: FlaskClient) -> None:
+    layers = ",".join(["{}"] * 900_000)
+    image = {
+        "metadata": {"name": DIGEST},
+        "dockerImageReference": "a/b",
+        "dockerImageConfig": "{}",
+        "dockerImageManifest": f'{{"schemaVersion":2,"layers":[{layers}]}}',
+    }
+    answer = ask(client, "POST", f"{IMAGE_API}/images?dryRun=All", image)
+    assert answer.status_code == 201
+    assert len(answer.data) < 3_000_000
+
+
+@pytest.mark.parametrize("depth", [65, 1_000, 100_000])
+@pytest.mark.parametrize("brackets", [('{"a":', "1", "}"), ("[", "", "]")])
+def test_what_nests_too_deep_is_refused(client: FlaskClient, depth: int, brackets: tuple[str, str, str]) -> None:
+    opening, inside, closing = brackets
+    body = (opening * depth + inside + closing * depth).encode()
+    for media_type in ("application/json", "application/yaml"):
+        assert ask(client, "POST", STREAMS, body, content_type=media_type).status_code == 400
+    for media_type in (*PATCHES, APPLY):
+        answer = ask(client, "PATCH", f"{STREAMS}/web?fieldManager=m", body, content_type=media_type)
+        assert answer.status_code == 400
+    assert ask(client, "DELETE", f"{STREAMS}/web", body).status_code == 400
+
+
+def test_64_levels_are_not_too_deep(client: FlaskClient) -> None:
+    deep: Any = 1
+    for _ in range(61):
+        deep = {"a": deep}
+    image = {"metadata": {"name": DIGEST}, "dockerImageReference": "a/b", "dockerImageMetadata": {"Config": deep}}
+    assert ask(client, "POST", f"{IMAGE_API}/images?dryRun=All", image).status_code == 201
+
+
+# --- anything, anywhere
+
+
+SEED = int(os.environ.get("IMAGESTREAM_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
+"""Another one in every run; that of a failure is in its report, and repeats it."""
+
+texts = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(TEXTS)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
+
+
+@st.composite
+def anything_in(draw: st.DrawFn, body: dict[str, Any]) -> bytes:
+    """A body with some of its values replaced, unknown fields added, keys written twice, or cut off."""
+    for _ in range(draw(st.integers(1, 5))):
+        path = draw(st.sampled_from([(), *places(body)]))
+        old = at(body, path)
+        if isinstance(old, dict) and draw(st.booleans()):
+            body = spoilt(body, path, {**old, draw(texts): draw(anything)})
+        else:
+            body = spoilt(body, path, draw(anything))
+        if not isinstance(body, dict):
+            break
+    text = json.dumps(body, ensure_ascii=draw(st.booleans())).encode("utf-8", "surrogatepass")
+    if draw(st.booleans()):
+        text = text.replace(b"{", b'{"kind":"","metadata":{"name":"twice"},', 1)
+    return text[: len(text) // draw(st.sampled_from([1, 1, 1, 1, 2]))]
+
+
+@seed(SEED)
+@settings_of_hypothesis(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(data=st.data())
+def test_anything_anywhere_is_answered(client: FlaskClient, data: st.DataObject) -> None:
+    note(f"IMAGESTREAM_FUZZ_SEED={SEED}")
+    kind = data.draw(st.sampled_from(KINDS))
+    body = data.draw(anything_in(body_of(kind)))
+    query = data.draw(st.sampled_from(["", "?fieldValidation=Strict", "?fieldValidation=Ignore", "?dryRun=All"]))
+    media_type = data.draw(st.sampled_from(["application/json", "application/yaml"]))
+    if kind.target.create:
+        create(client, kind, body, query, media_type)
+    item = kind.item(NAMES.get(kind.resource.name, "web"))
+    for method in ("PUT", "DELETE"):
+        ask(client, method, f"{item}{query}", body, content_type=media_type)
+    for media_type in (*PATCHES, APPLY):
+        manager = f"{query}{'&' if query else '?'}fieldManager=m"
+        ask(client, "PATCH", f"{item}{manager}", body, content_type=media_type)
+    prepare(client)
