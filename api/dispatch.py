@@ -45,6 +45,12 @@ UNSECURED = "system:unsecured"
 """Every caller, while no credentials are configured."""
 
 FORMS = (Form.JSON, Form.YAML, Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST)
+OF_ONE = {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+OF_ALL = {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
+"""The methods of an object's path and of a collection's, by their verbs."""
+PASSED_OVER = 16 * 1024 * 1024
+"""How many bytes of a body that is too long are read and forgotten."""
+CHUNK = 64 * 1024
 PATCH_TRIES = 5
 KUBECTL = "kubectl"
 """The manager that `kubectl apply --server-side` is unless it is told otherwise"""
@@ -131,13 +137,29 @@ def _target(resource: Resource, sub: str, door: Door) -> Resource:
 
 
 def read_body(request: Request) -> bytes:
-    """The body of a request. Raises Refusal (413) for one that is too long, without reading it all."""
-    if (request.content_length or 0) > MAX_BODY:
-        raise Refusal(413, f"the request body may have at most {MAX_BODY} bytes")
-    data = request.stream.read(MAX_BODY + 1)
-    if len(data) > MAX_BODY:
-        raise Refusal(413, f"the request body may have at most {MAX_BODY} bytes")
+    """The body of a request.
+
+    Raises Refusal: 413 for one that is too long, and 400 for one that did not come whole, for what was left out
+    might have been a precondition.
+    """
+    length = request.content_length or 0
+    data = request.stream.read(MAX_BODY + 1) if length <= MAX_BODY else b""
+    if max(length, len(data)) > MAX_BODY:
+        _pass_over(request, length)
+        raise Refusal(413, f"the request body may have at most {MAX_BODY} bytes", headers={"Connection": "close"})
+    # The server hands over what came of a chunked body before it broke off: nothing at all is not to be believed.
+    if len(data) < length or (not data and "Transfer-Encoding" in request.headers):
+        raise Refusal(400, "the request body did not come whole")
     return data
+
+
+def _pass_over(request: Request, length: int) -> None:
+    """Read on for a while: many clients see no answer before they have sent everything."""
+    if length > PASSED_OVER or "Expect" in request.headers:
+        return
+    for _ in range(PASSED_OVER // CHUNK):
+        if not request.stream.read(CHUNK):
+            return
 
 
 def _is_watch(request: Request, target: Resource, call: Call) -> bool:
@@ -145,7 +167,7 @@ def _is_watch(request: Request, target: Resource, call: Call) -> bool:
         return False
     check_path(call)
     if target.shown is None:
-        raise _not_allowed(target, named=False)
+        raise _not_allowed(target, OF_ALL)
     return True
 
 
@@ -176,8 +198,8 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
                 return _patch(target, call)
             case "DELETE" if target.delete is not None:
                 return target.delete(call)
-    elif resource.namespaced and not call.namespace and method not in ("GET", "HEAD"):
-        raise Refusal(405, "the server does not allow this method on the requested resource")
+    elif resource.namespaced and not call.namespace and method != "GET":
+        raise _not_allowed(target, {"list": "GET"})
     else:
         match method:
             case "GET" if target.find is not None:
@@ -186,15 +208,10 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
                 return target.create(call, call.body())
             case "DELETE" if "deletecollection" in target.verbs:
                 return _delete_collection(target, call)
-    raise _not_allowed(target, named=bool(call.name))
+    raise _not_allowed(target, OF_ONE if call.name else OF_ALL)
 
 
-def _not_allowed(target: Resource, *, named: bool) -> Refusal:
-    methods = (
-        {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
-        if named
-        else {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
-    )
+def _not_allowed(target: Resource, methods: Mapping[str, str]) -> Refusal:
     allowed = ", ".join(method for verb, method in methods.items() if verb in target.verbs)
     message = "the server does not allow this method on the requested resource"
     return Refusal(405, message, headers={"Allow": allowed})

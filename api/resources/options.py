@@ -24,15 +24,15 @@ def delete_expected(call: Call) -> Expected:
         preconditions = {}
     if not isinstance(preconditions, dict):
         raise Refusal(400, "DeleteOptions.preconditions must be an object")
-    uid, version = preconditions.get("uid") or "", preconditions.get("resourceVersion") or ""
-    if not isinstance(uid, str) or not isinstance(version, str):
+    uid, version = preconditions.get("uid"), preconditions.get("resourceVersion")
+    if not isinstance(uid, str | None) or not isinstance(version, str | None):
         raise Refusal(400, "uid and resourceVersion of DeleteOptions.preconditions must be strings")
-    dry = options.get("dryRun") or []
-    if dry not in ([], ["All"]):
+    dry = options.get("dryRun")
+    if dry not in (None, [], ["All"]):
         raise Refusal(400, "dryRun of DeleteOptions may only hold All")
     if dry:
         call.dry = True
-    return Expected(position=position(version), uid=uid or None)
+    return Expected(position=position(version or ""), uid=uid or None)
 
 
 def recorded(call: Call, old: dict[str, Any] | None, new: dict[str, Any]) -> list[dict[str, Any]]:

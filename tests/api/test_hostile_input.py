@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import socket
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from hostile import (
     IMAGE_API,
     JSON,
     PATCHES,
+    SEED_VARIABLE,
     STREAMS,
     Kind,
     ask,
@@ -28,6 +28,7 @@ from hostile import (
     kinds,
     only,
     places,
+    random_seed,
     spoilt,
 )
 from hypothesis import HealthCheck, given, note, seed
@@ -347,8 +348,7 @@ def test_64_levels_are_not_too_deep(client: FlaskClient) -> None:
 # --- anything, anywhere
 
 
-SEED = int(os.environ.get("IMAGESTREAM_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
-"""Another one in every run; that of a failure is in its report, and repeats it."""
+SEED = random_seed()
 
 texts = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(TEXTS)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
@@ -377,7 +377,7 @@ def anything_in(draw: st.DrawFn, body: dict[str, Any]) -> bytes:
 @settings_of_hypothesis(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
 def test_anything_anywhere_is_answered(client: FlaskClient, data: st.DataObject) -> None:
-    note(f"IMAGESTREAM_FUZZ_SEED={SEED}")
+    note(f"{SEED_VARIABLE}={SEED}")
     kind = data.draw(st.sampled_from(KINDS))
     body = data.draw(anything_in(body_of(kind)))
     query = data.draw(st.sampled_from(["", "?fieldValidation=Strict", "?fieldValidation=Ignore", "?dryRun=All"]))
