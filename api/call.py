@@ -80,6 +80,10 @@ class Call:
     """The position at which one object is read; None is now"""
     json_text: bytes | None = None
     """The body as it came, if it came as the JSON of the object itself"""
+    unconditional: bool = False
+    """Whether this writes a patch that names no resourceVersion: what it was made from need not be the newest"""
+    seen: str = ""
+    """resourceVersion of the object before a write, as far as the request tells it"""
     applied: list[dict[str, Any]] | None = None
     """managedFields as server-side apply made them"""
     warnings: list[str] = field(default_factory=list)
@@ -185,9 +189,10 @@ def _first(messages: Any, path: str = "") -> tuple[str, str]:
             return path, str(messages)
 
 
-def expected(meta: Meta) -> Expected:
+def expected(call: Call, meta: Meta) -> Expected:
     """What the sender of this metadata saw of the object. Raises Refusal for a resourceVersion of another make."""
-    return Expected(position=position(meta.resource_version), uid=meta.uid or None)
+    call.seen = meta.resource_version
+    return Expected(position=position(meta.resource_version), uid=meta.uid or None, pushes=call.unconditional)
 
 
 def is_set(args: Mapping[str, str], name: str) -> bool:

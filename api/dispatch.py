@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from api.listing import Selection, answer_page, await_position, exact_position, 
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.resource import Resource
+from api.resources.options import delete_expected
 from api.schemas.fields import print_time
 from api.validation import known
 from api.watch import Watch, options_of
@@ -51,6 +53,9 @@ OF_ALL = {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
 PASSED_OVER = 16 * 1024 * 1024
 """How many bytes of a body that is too long are read and forgotten."""
 CHUNK = 64 * 1024
+_AUDIT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+"""What may be a client's own id of a request: it stands in events for ever, so it is no place for text."""
+
 PATCH_TRIES = 5
 KUBECTL = "kubectl"
 """The manager that `kubectl apply --server-side` is unless it is told otherwise"""
@@ -76,7 +81,9 @@ def serve(
 
     `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
     """
-    audit_id = request.headers.get("Audit-ID", "")[:64] or str(uuid4())
+    audit_id = request.headers.get("Audit-ID", "")
+    if not _AUDIT_ID.fullmatch(audit_id):
+        audit_id = str(uuid4())
     call: Call | None = None
     try:
         target = _target(resource, sub, door)
@@ -234,6 +241,8 @@ def _list(target: Resource, call: Call) -> Answer:
 def _delete_collection(target: Resource, call: Call) -> Answer:
     """Delete the objects that the selectors choose, one after another."""
     assert target.delete is not None
+    delete_expected(call)  # refuses options that cannot be read, whatever there is to delete
+    _ = call.dry
     found = _list(target, call).body
     deleted = []
     for item in found["items"]:
@@ -286,6 +295,7 @@ def _patch(target: Resource, call: Call) -> Answer:
         if not isinstance(after.get("metadata"), dict):
             raise Refusal(400, "a patch must leave metadata an object")
         unconditional = after["metadata"].get("resourceVersion") == before["metadata"]["resourceVersion"]
+        call.unconditional = unconditional
         try:
             answer = target.update(call, after)
             return Answer(answer.body, 200, answer.is_list)
@@ -318,6 +328,7 @@ def _apply(target: Resource, call: Call) -> Answer:
         if call.manager == KUBECTL:
             merged = managed_fields.with_last_applied(merged, applied)
         if live is not None and merged == live:
+            call.seen = live["metadata"]["resourceVersion"]
             return Answer(live)
         call.applied = merged["metadata"].pop("managedFields", [])
         try:
@@ -337,7 +348,7 @@ def _applied(target: Resource, call: Call) -> dict[str, Any]:
     metadata = body.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise Refusal(400, "metadata must be an object")
-    applied = {key: value for key, value in body.items() if key != "status"}
+    applied = {key: value for key, value in body.items() if key != "status" or target.name == "status"}
     applied["metadata"] = dict(metadata or {})
     if applied["metadata"].get("managedFields") is not None:
         raise Refusal(400, "metadata.managedFields must be nil")
@@ -382,11 +393,21 @@ def _render(answer: Answer, form: Form, target: Resource, resource: Resource, ca
     body = answer.body
     if body.get("kind") == "Status":
         return respond(body, answer.code, form)
+    if call.dry:
+        _forget_version(body, call.seen)
     if form in (Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST):
         _name(answer, target, resource, call)
         return respond(_reduced(answer, form, resource, call), answer.code, Form.JSON)
     _name(answer, target, resource, call)
     return respond(body, answer.code, form)
+
+
+def _forget_version(body: dict[str, Any], seen: str) -> None:
+    """A dry run answers the version that was there before, or none: the next real one is somebody else's."""
+    for item in (body, (body.get("status") or {}).get("import") or {}):
+        metadata = item.get("metadata", {})
+        if metadata.pop("resourceVersion", None) and seen:
+            metadata["resourceVersion"] = seen
 
 
 def _name(answer: Answer, target: Resource, resource: Resource, call: Call) -> None:
@@ -479,7 +500,8 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
         case NotFound() | AlreadyExists() | Conflict():
             body = _about(error, door)
         case Unavailable():
-            body = status(503, str(error), details={"retryAfterSeconds": 1})
+            # What may be stored already must not be sent again by a client that knows no better.
+            body = status(503, str(error), details={} if error.may_be_stored else {"retryAfterSeconds": 1})
         case _:
             if call is not None:
                 call.log(error, resource)

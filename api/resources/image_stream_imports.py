@@ -50,7 +50,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     )
     try:
         result = call.services.imports.run(
-            call.caller, call.namespace, name, request, expected(sent.meta), dry=call.dry
+            call.caller, call.namespace, name, request, expected(call, sent.meta), dry=call.dry
         )
     except TooManyImports:
         message = "as many imports are under way as this server has room for; try again later"

@@ -132,7 +132,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         labels=sent.meta.labels,
     )
     view, new = call.services.commands.put_tag(
-        owning(call), call.namespace, stream, tag, write, NAME, expected(sent.meta), dry=call.dry
+        owning(call), call.namespace, stream, tag, write, NAME, expected(call, sent.meta), dry=call.dry
     )
     return Answer(shown(call, view), 201 if new else 200)
 

@@ -113,7 +113,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
     if problems:
         raise Invalid(KIND, call.name, problems)
     view = call.services.commands.update_image_stream(
-        owning(call, sent.meta), call.namespace, call.name, sent.desired, expected(sent.meta), dry=call.dry
+        owning(call, sent.meta), call.namespace, call.name, sent.desired, expected(call, sent.meta), dry=call.dry
     )
     return Answer(shown(call, view))
 
@@ -133,7 +133,7 @@ def update_status(call: Call, body: dict[str, Any]) -> Answer:
     """A stream's histories and conditions; its spec is left as it is."""
     sent = _sent_for_update(call, body)
     view = call.services.commands.replace_status(
-        call.caller, call.namespace, call.name, sent.histories, expected(sent.meta), dry=call.dry
+        call.caller, call.namespace, call.name, sent.histories, expected(call, sent.meta), dry=call.dry
     )
     return Answer(shown(call, view))
 

@@ -99,7 +99,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         tag,
         _write(sent, tag),
         NAME,
-        expected(sent.meta),
+        expected(call, sent.meta),
         history=True,
         dry=call.dry,
     )
@@ -112,6 +112,8 @@ def _check_unchanged(call: Call, sent: SentTag, stream: str, tag: str) -> None:
     found = view is not None and tag in view.stream.tags
     if not found and sent.tag is None:
         raise NotFound(NAME, call.name)
+    if call.unconditional:
+        return  # the status came from us, and a push may have moved it since
     conditions = view.stream.tags.get(tag, NO_TAG).conditions if view is not None else ()
     items = tuple(view.items) if view is not None else ()
     problems = []

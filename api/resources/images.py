@@ -141,7 +141,7 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
         updated["metadata"] = dict(updated["metadata"]) | {"managedFields": recorded(call, old, updated)}
         return _stored(updated, sent.meta)
 
-    image = call.services.commands.update_image(call.caller, call.name, change, expected(sent.meta), dry=call.dry)
+    image = call.services.commands.update_image(call.caller, call.name, change, expected(call, sent.meta), dry=call.dry)
     return Answer(shown(call, image))
 
 
@@ -199,7 +199,7 @@ def delete_signature(call: Call) -> Answer:
         image_name, _ = split_signature(call.name)
     except ValueError:
         raise Refusal(400, "ImageSignatures must be accessed with <imageName>@<signatureName>") from None
-    delete_expected(call)
+    wanted = delete_expected(call)
 
     def change(image: Image) -> Mapping[str, Raw]:
         signatures = content_of(image).get("signatures", [])
@@ -209,7 +209,7 @@ def delete_signature(call: Call) -> Answer:
         rest = {key: value for key, value in image.document.items() if key != "signatures"}
         return rest | document_of(Meta(), {"signatures": kept})
 
-    call.services.commands.update_image(call.caller, image_name, change, resource=SIGNATURES, dry=call.dry)
+    call.services.commands.update_image(call.caller, image_name, change, wanted, resource=SIGNATURES, dry=call.dry)
     return Answer(success(call.name, call.door.group, SIGNATURES))
 
 

@@ -63,10 +63,14 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a caller saw of the object it writes: its position and uid, None where it did not say."""
+    """What a caller saw of the object it writes: its position and uid, None where it did not say.
+
+    With `pushes`, a stream may have taken pushes since: they do not touch what the caller writes.
+    """
 
     position: int | None = None
     uid: str | None = None
+    pushes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ class Commands:
 
         def decide(work: Work) -> ImageStream:
             stream = _existing(work, namespace, name, streams.RESOURCE)
-            stream.check_position(expected.position, expected.uid, streams.RESOURCE, name)
+            stream.check_position(expected.position, expected.uid, streams.RESOURCE, name, pushes=expected.pushes)
             with _owning(caller, stream):
                 stream.update(caller.by, desired, work)
             return stream
@@ -431,7 +435,8 @@ def _check_tag_position(stream: ImageStream, tag: str, expected: Expected, resou
         raise NotFound(resource, name)
     if expected.uid and expected.uid != stream.uid:
         raise Conflict(resource, name, "the UID precondition was not met")
-    if expected.position is not None and expected.position != stream.position:
+    pushed = expected.pushes and expected.position is not None and stream.written <= expected.position
+    if expected.position is not None and expected.position != stream.position and not pushed:
         detail = f"another caller has updated the resource version to {stream.position}"
         raise Conflict(resource, name, detail)
 

@@ -112,22 +112,21 @@ class Work(Workspace):
             if isinstance(aggregate, ImageStream):
                 for event, changes in aggregate.pending:
                     version += 1
-                    self._append(aggregate, Recorded(aggregate.id, version, event))
-                    aggregate.number = aggregate.number or self.head
+                    aggregate.place(event, self._append(Recorded(aggregate.id, version, event)))
                     self.staging.stream(aggregate, changes)
             else:
                 for image_event in aggregate.pending:
                     version += 1
-                    self._append(aggregate, Recorded(aggregate.id, version, image_event))
+                    aggregate.position = self._append(Recorded(aggregate.id, version, image_event))
                 self.staging.image(aggregate)
             aggregate.pending = []
         self._touched.clear()
         return self.head > head
 
-    def _append(self, aggregate: ImageStream | Image, recorded: Recorded) -> None:
+    def _append(self, recorded: Recorded) -> int:
         self.head += 1
-        aggregate.position = self.head
         self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
+        return self.head
 
     def abandon(self, reason: Exception) -> None:
         """Take back what the decision under way has begun."""
@@ -306,6 +305,11 @@ class Writer:
             _logger.error("the store did not take a batch of %d commands: %s", len(jobs), error)
         else:
             _logger.exception("a batch of %d commands failed", len(jobs))
+        if not isinstance(error, _STORE_FAILURES):
+            # It is the command that fails, and would again: not the moment.
+            for job in jobs:
+                job.settle(None, error)
+            return
         message = (
             "the store failed while it committed; whether the change was stored is unknown"
             if unknown

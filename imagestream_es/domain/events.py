@@ -7,8 +7,12 @@ An event is stored as compact JSON under the names given here. The format is for
 - a change of shape raises `class_version` and brings an upcast beside the class;
 - times and ids are passed in, and no person is named: `actor` is an opaque id.
 
-One command makes at most one event for each aggregate that it changes. So every place in the log
-is one state that the API showed, and `resourceVersion` can be that place.
+One command makes at most one event for each aggregate that it changes. So every place in the log is one state
+of its object that the API showed, and `resourceVersion` can be that place. (A push of a new image takes two: the
+image's and the stream's, stored together.)
+
+`at` is when a request came in, and clocks jump: along the log it need not rise. The time of a place is the latest
+`at` up to there. An idempotency key stands with each event that its request made.
 """
 
 from __future__ import annotations
@@ -75,8 +79,8 @@ class StreamEvent(DomainEvent, frozen=True, omit_defaults=True, kw_only=True):
     All causes share this one shape, so there is one way to fold them. `tags` maps names to new spec tags,
     None for one that was removed; `dropped` names tags whose history and conditions were removed; `put`
     are entries on top of histories; `conditions` are the new conditions of tags; `items` are whole
-    histories, newest first, written in place of the shown ones; `managed` are entries of managedFields
-    that are new, and without fields those that are gone.
+    histories, newest first, written in place of the shown ones; `managed` tells, for each
+    entry of managedFields that changed, the fields it gained and lost (see `domain.ownership`).
     """
 
     labels: dict[str, str] | None = None

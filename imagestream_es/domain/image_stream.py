@@ -105,7 +105,8 @@ class DesiredStream(Struct, frozen=True, kw_only=True):
 class ImageStream:
     """One image stream: (namespace, name), with every spec tag and the newest entry of every history.
 
-    `position` is that of its last event in the log, `number` that of its first; 0 before there is one.
+    `position` is that of its last event in the log, `number` that of its first, `written` that of the last that
+    was not a push alone: spec and metadata are since then as they are. All are 0 before there is one.
     `pending` are the events decided but not stored yet, each with what it did to the tags.
     """
 
@@ -133,6 +134,7 @@ class ImageStream:
         "tags",
         "uid",
         "version",
+        "written",
     )
 
     def __init__(self, namespace: str, name: str) -> None:
@@ -142,6 +144,7 @@ class ImageStream:
         self.version = 0
         self.position = 0
         self.number = 0
+        self.written = 0
         self.pending: list[tuple[StreamEvent, list[TagChange]]] = []
         self.repository = ""
         self._begin("", 0)
@@ -223,7 +226,7 @@ class ImageStream:
         if event.source_repository is not None:
             self.source_repository = event.source_repository
         if event.managed:
-            self.managed = ownership.merged(self.managed, event.managed)
+            self.managed = ownership.merged(self.managed, event.managed, event.by.seconds)
 
     def _apply_spec_tags(self, event: StreamEvent, specs: Mapping[str, TagReference | None]) -> list[TagChange]:
         told = _told_by_entries(event)
@@ -368,6 +371,10 @@ class ImageStream:
         resolution.resolve(tags, changed)
         written = _difference(old, tags)
         self._check(desired, filter(None, written.values()), resolution.problems)
+        if self.deletion is not None and not set(desired.finalizers) <= set(self.finalizers):
+            detail = "no new finalizers can be added if the object is being deleted"
+            problem = FieldProblem(Problem.FORBIDDEN, "metadata.finalizers", detail)
+            raise Invalid(KIND, self.name, [problem])
         event = event_class(
             by=by,
             labels=_if_new(desired.labels, self.labels),
@@ -383,18 +390,24 @@ class ImageStream:
         if event == event_class(by=by):
             return
         if self.deletion is not None and not desired.finalizers:
-            event = StreamDeleted(by=by)
+            event = StreamDeleted(
+                by=by,
+                labels=event.labels,
+                annotations=event.annotations,
+                finalizers=event.finalizers,
+                owners=event.owners,
+            )
         self._record(event)
 
     def own(self, by: Origin, entries: Sequence[dict[str, Any]]) -> None:
         """Note who manages which fields from now on, in the event that was just decided if there is one."""
-        managed = ownership.difference(self.managed, entries)
+        managed = ownership.difference(self.managed, entries, by.seconds)
         if not managed:
             return
         if self.pending:
             event, changes = self.pending.pop()
             self.pending.append((replace(event, managed=managed), changes))
-            self.managed = ownership.merged(self.managed, managed)
+            self.managed = ownership.merged(self.managed, managed, by.seconds)
         else:
             self._record(StreamUpdated(by=by, managed=managed))
 
@@ -491,11 +504,23 @@ class ImageStream:
         elif self.deletion is None:
             self._record(StreamDeletionRequested(by=by))
 
-    def check_position(self, position: int | None, uid: str | None, resource: str, name: str) -> None:
-        """Raises Conflict if the caller saw another position, or means another object, than this one."""
+    def place(self, event: StreamEvent, position: int) -> None:
+        """Take in where in the log an event stands that was applied."""
+        self.position = position
+        self.number = self.number or position
+        if not isinstance(event, ImageMapped | StatusReplaced):
+            self.written = position
+
+    def check_position(
+        self, position: int | None, uid: str | None, resource: str, name: str, *, pushes: bool = False
+    ) -> None:
+        """Raises Conflict if the caller saw another position, or means another object, than this one.
+
+        With `pushes`, histories may have grown since: only spec and metadata must be those that were seen.
+        """
         if uid and uid != self.uid:
             raise Conflict.other_object(resource, name, uid, self.uid)
-        if position is not None and position != self.position:
+        if position is not None and position != self.position and not (pushes and self.written <= position):
             raise Conflict(resource, name)
 
     # --- details

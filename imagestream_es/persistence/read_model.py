@@ -83,6 +83,7 @@ class _StreamDocument(Struct, omit_defaults=True):
     local_lookup: bool = False
     source_repository: str = ""
     managed: tuple[dict[str, Any], ...] = ()
+    written: int = 0
 
 
 class _Snapshot(Struct, omit_defaults=True):

@@ -58,7 +58,7 @@ def stream_at(rows: Rows, namespace: str, name: str, until: int) -> ImageStream 
         event = _mapper.decode(stored.topic, stored.state)
         assert isinstance(event, StreamEvent)
         stream.apply(event)
-        stream.position = position
+        stream.place(event, position)
     return stream
 
 
@@ -175,8 +175,7 @@ def _load_stream(rows: Rows, originator: str, until: int) -> StreamView:
 def _evolve(view: StreamView, event: StreamEvent, position: int) -> StreamView:
     stream = view.stream.copy()
     changes = stream.apply(event)
-    stream.position = position
-    stream.number = stream.number or position
+    stream.place(event, position)
     return StreamView(stream, evolve_histories(view.items, changes))
 
 

@@ -54,8 +54,7 @@ class Workspace:
             namespace, _, name = originator.partition("/")
             stream = self.stream_of(namespace, name)
             changes = stream.apply(event)
-            stream.position = position
-            stream.number = stream.number or position
+            stream.place(event, position)
             self.staging.stream(stream, changes)
         elif isinstance(event, ImageEvent):
             image = self.image_of(originator)

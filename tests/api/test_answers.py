@@ -5,15 +5,28 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from hostile import IMAGE_API, NAMESPACE, STREAMS, ask, check_status
 
+from api import create_app
 from imagestream_es.application.queries import Queries
+from imagestream_es.settings import Settings
 
 YAML = "application/yaml"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    """A client of one application for all tests here."""
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("answers") / "data"))
+    client = app.test_client()
+    client.post(STREAMS, json={"metadata": {"name": "there"}})
+    yield client
+    app.extensions["imagestream"].close()
 
 
 # --- refusals, also those that never reach a view
@@ -50,7 +63,6 @@ YAML = "application/yaml"
 def test_every_refusal_is_a_status(
     client: FlaskClient, method: str, path: str, headers: dict[str, str], body: Any, code: int, reason: str
 ) -> None:
-    ask(client, "POST", STREAMS, {"metadata": {"name": "there"}})
     more = {"content_type": headers.get("Content-Type", "application/json")}
     answer = ask(client, method, path, body, headers=headers, **more)
     assert answer.status_code == code
@@ -86,9 +98,9 @@ def test_a_failure_of_the_server_tells_nothing_of_it(
 
 
 def test_json_is_compact_unless_it_is_to_be_pretty(client: FlaskClient) -> None:
-    made = client.post(f"{STREAMS}?pretty=true", json={"metadata": {"name": "web"}})
+    made = client.post(f"{STREAMS}?pretty=true", json={"metadata": {"name": "pretty"}})
     assert made.data == json.dumps(made.get_json(), indent=2).encode() + b"\n"
-    for path in (STREAMS, f"{STREAMS}/web", f"{STREAMS}/none"):
+    for path in (STREAMS, f"{STREAMS}/pretty", f"{STREAMS}/none"):
         compact, pretty = client.get(path), client.get(f"{path}?pretty=true")
         assert compact.data == json.dumps(compact.get_json(), separators=(",", ":")).encode() + b"\n"
         assert pretty.data == json.dumps(compact.get_json(), indent=2).encode() + b"\n"
@@ -100,7 +112,7 @@ def test_json_is_compact_unless_it_is_to_be_pretty(client: FlaskClient) -> None:
 
 @pytest.fixture
 def much(client: FlaskClient) -> FlaskClient:
-    """A stream whose answer is larger than 128 KiB, and one that is not."""
+    """With a stream whose answer is larger than 128 KiB, and one whose is not."""
     tags = [{"name": f"t{n}", "from": {"kind": "DockerImage", "name": "quay.io/a/b"}} for n in range(800)]
     client.post(STREAMS, json={"metadata": {"name": "much"}, "spec": {"tags": tags}})
     client.post(STREAMS, json={"metadata": {"name": "little"}})
@@ -142,10 +154,9 @@ def test_every_answer_tells_by_what_it_may_differ(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/apis", "/version", "/healthz", "/nowhere", STREAMS, f"{STREAMS}/web", f"{STREAMS}/no"]
+    "path", ["/", "/apis", "/version", "/healthz", "/nowhere", STREAMS, f"{STREAMS}/there", f"{STREAMS}/no"]
 )
 def test_head_answers_like_get_without_the_body(client: FlaskClient, path: str) -> None:
-    ask(client, "POST", STREAMS, {"metadata": {"name": "web"}})
     full, head = client.get(path), client.head(path)
     assert head.data == b""
     assert head.status_code == full.status_code

@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -146,10 +146,10 @@ def test_no_second_request_hides_in_the_first(served: Any) -> None:
     assert len(codes(exchange(served, old + b"\r\n" + body))) <= 1
 
 
-@pytest.mark.parametrize("size", [b"-2", b"0x2", b"+2", b"zz", b"", b"2 2", b"f" * 17, b"2;" + b"x" * 100_000])
-def test_a_broken_chunk_ends_the_connection(served: Any, size: bytes) -> None:
-    answers = exchange(served, POST + CHUNKED + b"\r\n" + size + b"\r\n{}\r\n0\r\n\r\n" + VERSION)
-    assert codes(answers) in ([400], [])
+def test_a_broken_chunk_ends_the_connection(served: Any) -> None:
+    for size in (b"-2", b"0x2", b"+2", b"zz", b"", b"2 2", b"f" * 17, b"2;" + b"x" * 100_000):
+        answers = exchange(served, POST + CHUNKED + b"\r\n" + size + b"\r\n{}\r\n0\r\n\r\n" + VERSION)
+        assert codes(answers) in ([400], []), size
 
 
 def test_requests_in_one_go_are_answered_in_turn(served: Any) -> None:
@@ -267,6 +267,7 @@ def test_slow_clients_hold_up_nobody(served: Any) -> None:
     assert latency(served) < 10 * before + 0.2
 
 
+@pytest.mark.timeout(60)
 def test_abandoned_connections_leave_nothing_behind(served: Any) -> None:
     requests = (
         b"",
@@ -279,10 +280,7 @@ def test_abandoned_connections_leave_nothing_behind(served: Any) -> None:
         POST + CHUNKED + b"\r\n5\r\n{",
     )
 
-    def files() -> int:
-        return len(list(Path(f"/proc/{served.pid}/fd").iterdir()))
-
-    before = files()
+    before = sockets(served)
     for number in range(200):
         with connected(served) as connection:
             connection.sendall(requests[number % len(requests)])
@@ -292,12 +290,17 @@ def test_abandoned_connections_leave_nothing_behind(served: Any) -> None:
     for _ in range(2):
         assert served.request(STREAMS, "POST", b'{"metadata":{"name":"new"}}')[0] == 201
         assert served.request(f"{STREAMS}/new", "DELETE")[0] == 200
-    wait_for(lambda: files() <= before + 5)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    while not condition():  # a test that waits in vain ends at its timeout
+    while sockets(served) > before:  # a test that waits in vain ends at its timeout
         time.sleep(0.05)
+
+
+def sockets(service: Any) -> int:
+    """How many sockets the process has open."""
+    count = 0
+    for link in Path(f"/proc/{service.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            count += str(link.readlink()).startswith("socket:")
+    return count
 
 
 def test_a_connection_serves_on_after_a_refusal(served: Any) -> None:

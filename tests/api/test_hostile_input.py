@@ -40,6 +40,8 @@ from imagestream_es.maintenance import verify
 from imagestream_es.settings import Settings
 
 SIGNED = "sha256:" + "f" * 64
+FRESH = "sha256:" + "a" * 64
+"""An image that nobody creates for good."""
 NAMES = {
     "images": DIGEST,
     "imagesignatures": f"{SIGNED}@two",
@@ -49,8 +51,8 @@ NAMES = {
     "imagetags": "web:latest",
 }
 JSON_PATCH, MERGE, _ = PATCHES
-WRONG = (None, True, 7, -0.5, "word", ["word"], {"key": "value"})
-"""One value of each JSON type, and both kinds of number."""
+WRONG = (None, True, 7, "word", ["word"], {"key": "value"})
+"""One value of each JSON type."""
 
 KINDS = [kind for kind in kinds() if kind.target.schema is not None]
 CREATED = [pytest.param(kind, id=str(kind)) for kind in KINDS if kind.target.create]
@@ -195,7 +197,7 @@ def test_no_field_of_the_wrong_type_breaks_a_patch(client: FlaskClient, kind: Ki
 
 
 LONG = random.Random(7).randbytes(2500).hex()  # too long for an index, and nothing can compress it
-TEXTS = ("a\0b\x1b[2J\r\nc", "../%2e%2e%2f..", LONG, "\u202e\u00e9\ufffe\U0001f600", "9" * 30)
+TEXTS = ("../%2e%2e%2f..", LONG, "a\x1b[2J\r\nb\u202e\u00e9\ufffe\U0001f600")
 
 
 @pytest.mark.parametrize("kind", CREATED)
@@ -224,7 +226,18 @@ def test_no_text_breaks_a_creation_in_postgresql(postgres_url: str, tmp_path: Pa
     app.extensions["imagestream"].close()
 
 
-NUMBERS = ("1e400", "-1e400", "NaN", "-Infinity", "1" * 5000, "9223372036854775808", "-0", "1e-400", '"\\ud800"')
+NUMBERS = (
+    "-0.5",
+    "1e400",
+    "-1e400",
+    "NaN",
+    "-Infinity",
+    "1" * 5000,
+    "9223372036854775808",
+    "-0",
+    "1e-400",
+    '"\\ud800"',
+)
 
 
 @pytest.mark.parametrize("kind", CREATED)
@@ -307,14 +320,14 @@ def test_much_of_everything_takes_a_bounded_time(client: FlaskClient, body: dict
 
 @pytest.mark.parametrize("list_", ["dockerImageLayers", "dockerImageManifests", "signatures"])
 def test_much_of_an_image_takes_a_bounded_time(client: FlaskClient, list_: str) -> None:
-    image = {"metadata": {"name": DIGEST}, "dockerImageReference": "a/b", list_: [{}] * MANY}
+    image = {"metadata": {"name": FRESH}, "dockerImageReference": "a/b", list_: [{}] * MANY}
     assert ask(client, "POST", f"{IMAGE_API}/images?dryRun=All", image).status_code in (201, 422)
 
 
 def test_a_manifest_cannot_grow_when_it_is_read(client: FlaskClient) -> None:
     layers = ",".join(["{}"] * 900_000)
     image = {
-        "metadata": {"name": DIGEST},
+        "metadata": {"name": FRESH},
         "dockerImageReference": "a/b",
         "dockerImageConfig": "{}",
         "dockerImageManifest": f'{{"schemaVersion":2,"layers":[{layers}]}}',
@@ -341,7 +354,7 @@ def test_64_levels_are_not_too_deep(client: FlaskClient) -> None:
     deep: Any = 1
     for _ in range(61):
         deep = {"a": deep}
-    image = {"metadata": {"name": DIGEST}, "dockerImageReference": "a/b", "dockerImageMetadata": {"Config": deep}}
+    image = {"metadata": {"name": FRESH}, "dockerImageReference": "a/b", "dockerImageMetadata": {"Config": deep}}
     assert ask(client, "POST", f"{IMAGE_API}/images?dryRun=All", image).status_code == 201
 
 
@@ -350,7 +363,7 @@ def test_64_levels_are_not_too_deep(client: FlaskClient) -> None:
 
 SEED = random_seed()
 
-texts = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from(TEXTS)
+texts = st.text(st.characters(exclude_categories=()), max_size=20) | st.sampled_from([*TEXTS, "\0", "9" * 30])
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4))
 

@@ -162,31 +162,31 @@ def test_other_paths_are_not_found(client: FlaskClient, path: str) -> None:
     assert ask(client, "GET", path).status_code == 404
 
 
-@pytest.mark.parametrize("path", RESOURCES)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "%00",
-        "..",
-        "a%2fb",
-        "%ff",
-        "a" * 5_000,
-        ":",
-        "@",
-        "a:b:c",
-        "a@b@c",
-        ":@",
-        "a@",
-        "@a",
-        "web:%0a",
-        "web:..",
-        "web@sha256:",
-    ],
+NAMES = (
+    "%00",
+    "..",
+    "a%2fb",
+    "%ff",
+    "a" * 5_000,
+    ":",
+    "@",
+    "a:b:c",
+    "a@b@c",
+    ":@",
+    "a@",
+    "@a",
+    "web:%0a",
+    "web:..",
+    "web@sha256:",
 )
-def test_no_name_breaks_any_resource(client: FlaskClient, path: str, name: str) -> None:
-    for method in ("GET", "PUT", "PATCH", "DELETE", "POST"):
-        ask(client, method, f"{path}/{name}", {}, content_type=JSON)
-        ask(client, method, f"{path}/{name}/status", {}, content_type="application/merge-patch+json")
+
+
+@pytest.mark.parametrize("path", RESOURCES)
+def test_no_name_breaks_any_resource(client: FlaskClient, path: str) -> None:
+    for name in NAMES:
+        for method in ("GET", "PUT", "PATCH", "DELETE", "POST"):
+            ask(client, method, f"{path}/{name}", {}, content_type=JSON)
+            ask(client, method, f"{path}/{name}/status", {}, content_type=MERGE)
 
 
 # --- queries

@@ -300,7 +300,7 @@ def test_a_token_fits_into_a_url(client: FlaskClient) -> None:
 
 # --- order
 
-odd_names = st.text("a.-0", min_size=1, max_size=4).map(lambda text: f"a{text}z")
+odd_names = st.text("a.-0", max_size=3).map(lambda text: f"a{text}0")
 
 
 @given(

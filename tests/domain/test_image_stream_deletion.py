@@ -26,7 +26,7 @@ from scenario import (
     update,
 )
 
-from imagestream_es.domain.errors import Conflict, FieldProblem, Problem
+from imagestream_es.domain.errors import Conflict, FieldProblem, Invalid, Problem
 from imagestream_es.domain.events import (
     ImageMapped,
     StreamDeleted,
@@ -79,7 +79,24 @@ def test_a_stream_goes_with_its_last_finalizer(web: Scenario) -> None:
     web.when(update(desired(finalizers=("b",)), 30))
     web.then(StreamUpdated(by=at(30), finalizers=("b",)))
     web.when(update(desired(), 40))
-    web.then(StreamDeleted(by=at(40)))
+    web.then(StreamDeleted(by=at(40), finalizers=()))
+
+
+def test_what_else_the_last_write_said_stands_in_the_deletion(web: Scenario) -> None:
+    web.given(created(finalizers=("a",)), StreamDeletionRequested(by=at(20)))
+    web.when(update(desired(labels={"last": "1"}), 30))
+    web.then(StreamDeleted(by=at(30), finalizers=(), labels={"last": "1"}))
+
+
+def test_a_stream_that_is_going_takes_no_new_finalizer(web: Scenario) -> None:
+    web.given(created(finalizers=("a",)), StreamDeletionRequested(by=at(20)))
+    web.when(update(desired(finalizers=("a", "b")), 30))
+    problem = FieldProblem(
+        Problem.FORBIDDEN,
+        "metadata.finalizers",
+        "no new finalizers can be added if the object is being deleted",
+    )
+    web.then_refused(Invalid("ImageStream", NAME, [problem]))
 
 
 def test_finalizers_can_go_without_the_stream(web: Scenario) -> None:

@@ -222,24 +222,33 @@ def test_the_histories_of_tags_that_do_not_change_stay(web: Scenario) -> None:
     assert own(C) == entry(C, 3).reference
 
 
-def test_managed_fields_join_the_event_that_was_just_decided(web: Scenario) -> None:
-    managed = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}
+MANAGED = {
+    "manager": "kubectl",
+    "operation": "Update",
+    "apiVersion": "v1",
+    "time": "1970-01-01T00:01:40Z",
+    "fieldsType": "FieldsV1",
+    "fieldsV1": {"f:spec": {}},
+}
+TOLD = {"manager": "kubectl", "operation": "Update", "apiVersion": "v1", "gained": {"f:spec": {}}}
 
+
+def test_managed_fields_join_the_event_that_was_just_decided(web: Scenario) -> None:
     def label_and_own(stream: Any, world: Any, _: Any) -> None:
         stream.update(at(100), desired(labels={"app": "web"}), world)
-        stream.own(at(100), [managed])
+        stream.own(at(100), [MANAGED])
 
     web.given(created())
     web.when(label_and_own)
-    web.then(StreamUpdated(by=at(100), labels={"app": "web"}, managed=(managed,)))
+    web.then(StreamUpdated(by=at(100), labels={"app": "web"}, managed=(TOLD,)))
+    assert web.stream.managed == (MANAGED,)
 
 
 def test_managed_fields_alone_are_an_event_and_the_same_ones_are_none(web: Scenario) -> None:
-    managed = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}
     web.given(created())
-    web.when(lambda stream, _, __: stream.own(at(100), [managed]))
-    web.then(StreamUpdated(by=at(100), managed=(managed,)))
-    web.when(lambda stream, _, __: stream.own(at(101), [managed]))
+    web.when(lambda stream, _, __: stream.own(at(100), [MANAGED]))
+    web.then(StreamUpdated(by=at(100), managed=(TOLD,)))
+    web.when(lambda stream, _, __: stream.own(at(101), [MANAGED]))
     web.then_nothing()
 
 
