@@ -81,10 +81,17 @@ class PostgresStore:
         self.recorder = PostgresRecorder(self._datastore)
 
     def create_tables(self) -> None:
-        """Make what tables are missing. Processes that start together wait for one another."""
+        """Make what tables are missing; views of another shape make room for new ones.
+
+        Processes that start together wait for one another.
+        """
         with self._datastore.transaction(commit=True) as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('imagestream-es.create_tables'))")
             self.recorder.create_table()
+            with self.writing() as rows:
+                dropped = read_model.drop_other_shape(rows)
+            if dropped:
+                self.recorder.create_table()
 
     @contextmanager
     def reading(self) -> Iterator[_Rows]:

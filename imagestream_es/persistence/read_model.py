@@ -119,6 +119,16 @@ def folded_until(rows: Rows) -> int:
     return found.get("position", 0) if found.get("shape") == SHAPE else -1
 
 
+def drop_other_shape(rows: Rows) -> bool:
+    """Drop the views if their tables are of another shape than this program's; answers whether they were."""
+    found = rows.one("SELECT value FROM projection WHERE name = 'shape'")
+    if found is None or found[0] == SHAPE:
+        return False
+    for table in (*KEYS, "projection"):
+        rows.run(f"DROP TABLE {table}")
+    return True
+
+
 def set_folded_until(rows: Rows, position: int) -> None:
     """Note the position up to which the views are folded."""
     rows.many(

@@ -93,8 +93,12 @@ class SQLiteStore:
         self.recorder = SQLiteRecorder(self._datastore)
 
     def create_tables(self) -> None:
-        """Make what tables are missing."""
+        """Make what tables are missing; views of another shape make room for new ones."""
         self.recorder.create_table()
+        with self.writing() as rows:
+            dropped = read_model.drop_other_shape(rows)
+        if dropped:
+            self.recorder.create_table()
 
     @contextmanager
     def reading(self) -> Iterator[_Rows]:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -29,11 +30,15 @@ from image_api import (
     watch,
 )
 
-from api import listing
+from api import create_app, listing
 from api import watch as watching
 from api.resources import image_streams
 from imagestream_es.application import hub
-from imagestream_es.application.commands import NOTHING_EXPECTED
+from imagestream_es.application.commands import NOTHING_EXPECTED, Caller
+from imagestream_es.bootstrap import build
+from imagestream_es.domain.events import Origin
+from imagestream_es.domain.image_stream import DesiredStream
+from imagestream_es.settings import Settings
 
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 STREAMS = "namespaces/shop/imagestreams"
@@ -155,15 +160,7 @@ sizes = st.sampled_from([1, 2, 5, 256])
 
 
 @thoroughly
-@given(
-    histories,
-    st.sampled_from(WATCHED),
-    versions,
-    st.integers(0, 10),
-    st.lists(st.booleans(), min_size=30),
-    sizes,
-    sizes,
-)
+@given(histories, st.sampled_from(WATCHED), versions, st.integers(0, 10), reads, sizes, sizes)
 def test_whatever_happens_what_is_told_adds_up_to_the_list_of_every_position(
     steps: list[Step],
     watched: tuple[str, dict[str, str]],
@@ -254,6 +251,20 @@ def test_from_a_version_on_come_the_changes_behind_it(world: World, client: Flas
         events = watch(client, "imagestreams", version=since)
         assert told(events.take(6 - max(since, 1))) == history[since - 1 :]
         events.close()
+
+
+@pytest.mark.parametrize("positions", [1, 2, 5, 99])
+@pytest.mark.parametrize("size", [1, 500, 1 << 20])
+def test_the_past_is_told_whole_in_whatever_portions_it_is_read(
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, positions: int, size: int
+) -> None:
+    monkeypatch.setattr(watching, "CHUNK", positions)
+    monkeypatch.setattr(watching, "CHUNK_BYTES", size)
+    for number in range(10):
+        push(world, "shop", "web", "v1", f"sha256:{number:064}")
+    dispatched(world)
+    events = watch(client, STREAMS, version=1)
+    assert [at for _, _, at in told(events.take(11))] == [2, *range(5, 25, 2)]
 
 
 @pytest.mark.parametrize("version", ["", "0", "2"])
@@ -699,3 +710,25 @@ def test_what_happened_while_nobody_watched_is_not_forgotten(world: World, clien
     update(world, "shop", "web", labels={"c": "d"})
     assert next(second) == {"type": "MODIFIED", "object": listed(client, STREAMS + "/web")}
     assert world.hub.count == 1 + len(somewhere)
+
+
+# --- other processes
+
+
+def test_what_other_processes_write_is_told_too(postgres_url: str) -> None:
+    with ExitStack() as stack:
+        services = [build(Settings(database_url=postgres_url)) for _ in range(2)]
+        for one in services:
+            stack.callback(one.close)
+        here, there = (create_app(one.settings, one).test_client() for one in services)
+        caller = Caller(by=Origin(at=0, actor="u", door="test"))
+        for name in "ab":
+            services[0].commands.create_image_stream(caller, "shop", name, DesiredStream())
+        found = listed(there, STREAMS, version=3)  # it waits until it has seen what the other wrote
+        assert names(found) == ["shop/a", "shop/b"]
+        watches = [watch(one, STREAMS, version=2) for one in (here, there)]
+        for number, name in enumerate("cdef"):
+            services[number % 2].commands.create_image_stream(caller, "shop", name, DesiredStream())
+        for events in watches:
+            assert told(events.take(5)) == [("ADDED", name, at) for at, name in enumerate("bcdef", 3)]
+            events.close()

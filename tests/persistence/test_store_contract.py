@@ -745,3 +745,16 @@ def test_postgresql_compares_bytes_whatever_the_language_of_its_database(postgre
         finally:
             store.close()
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_tables_of_views_of_another_shape_make_room_for_new_ones(store: Store) -> None:
+    """A new program may want other columns: what an older one left must not stand in their way."""
+    with store.writing() as rows:
+        read_model.set_folded_until(rows, 0)
+        rows.run("UPDATE projection SET value = value + 1 WHERE name = 'shape'")
+        rows.run("DROP TABLE tags")
+        rows.run("CREATE TABLE tags (stream BIGINT PRIMARY KEY)")
+    store.create_tables()
+    with store.writing() as rows:
+        read_model.save_tags(rows, [(1, "latest", b"{}")])
+        assert read_model.folded_until(rows) == -1, "the views must be folded anew"
