@@ -82,9 +82,11 @@ class Bench:
             attempts += self.advance(0.5)
         return attempts
 
-    def tag(self, name: str = "latest", source: str = "shop/web:latest", **spec: Any) -> TagReference:
-        reference = ObjectReference("DockerImage", f"{self.registry.host}/{source}")
-        return TagReference(**{"name": name, "source": reference, "insecure": True} | spec)
+    def tag(self, name: str = "latest", source: Any = "shop/web:latest", **spec: Any) -> TagReference:
+        """A tag of an image of the registry, or of any other source."""
+        if isinstance(source, str):
+            source = ObjectReference("DockerImage", f"{self.registry.host}/{source}")
+        return TagReference(**{"name": name, "source": source, "insecure": True} | spec)
 
     def create(self, *tags: TagReference, name: str = "web", **more: Any) -> None:
         self.services.commands.create_image_stream(CALLER, "shop", name, DesiredStream(tags=tags, **more))
@@ -129,7 +131,8 @@ def bench(tmp_path: Path, registry: FakeRegistry) -> Iterator[Bench]:
 
 
 def break_down(registry: FakeRegistry) -> None:
-    registry.guard = lambda _: Page(418)  # an error that the client does not try again by itself
+    # An error that the client does not try again by itself.
+    registry.guard = lambda handler: None if handler.path == "/v2/" else Page(418)
 
 
 # --- pending imports
@@ -145,3 +148,302 @@ def test_a_pending_tag_is_imported(bench: Bench, registry: FakeRegistry) -> None
     assert bench.controller.outcomes == {"imported": 1}
     event = bench.events[-1]
     assert (event["by"]["actor"], event["by"]["door"]) == ("system:import-controller", "import")
+
+
+def test_tags_of_one_stream_from_one_registry_are_imported_in_one_event(bench: Bench, registry: FakeRegistry) -> None:
+    digests = [registry.push("shop/web", tag, made=tag) for tag in ("1", "2", "3")]
+    bench.create(*(bench.tag(tag, f"shop/web:{tag}") for tag in ("1", "2", "3")))
+    before = len(bench.events)
+    assert bench.run() == 1
+    assert [bench.images(tag) for tag in ("1", "2", "3")] == [[digest] for digest in digests]
+    assert [event["topic"] for event in bench.events[before:]].count("imagestream.images-imported") == 1
+
+
+def test_what_has_its_image_is_not_asked_for_again(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    bench.run()
+    asked, events = bench.asked, bench.events
+    assert bench.advance(10 * INTERVAL) == 0
+    assert (bench.asked, bench.events) == (asked, events)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"reference": True},
+        {"source": ObjectReference("ImageStreamTag", "other")},
+        {"source": None},
+    ],
+)
+def test_a_tag_that_asks_no_registry_is_left_alone(bench: Bench, spec: dict[str, Any]) -> None:
+    bench.create(bench.tag(**spec))
+    assert bench.run() == 0
+
+
+def test_a_tag_with_another_source_is_imported_again(bench: Bench, registry: FakeRegistry) -> None:
+    one, two = registry.push("shop/web", "1", made=1), registry.push("shop/web", "2", made=2)
+    bench.create(bench.tag(source="shop/web:1"))
+    bench.run()
+    bench.update(bench.tag(source="shop/web:2"))
+    assert bench.run() == 1
+    assert bench.images() == [two, one]
+
+
+def test_generation_0_asks_for_another_import(bench: Bench, registry: FakeRegistry) -> None:
+    one = registry.push("shop/web", "latest", made=1)
+    bench.create(bench.tag())
+    bench.run()
+    two = registry.push("shop/web", "latest", made=2)
+    bench.update(bench.tag(generation=0))
+    assert bench.run() == 1
+    assert bench.images() == [two, one]
+
+
+def test_an_import_by_a_client_leaves_nothing_to_do(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    image = ImageImport(f"{registry.host}/shop/web:latest", "latest", Policy(insecure=True))
+    bench.services.imports.run(CALLER, "shop", "web", ImportRequest([image]), NOTHING_EXPECTED)
+    assert bench.run() == 0
+
+
+def test_a_push_that_came_first_leaves_nothing_to_import(bench: Bench, registry: FakeRegistry) -> None:
+    bench.create(bench.tag())
+    bench.controller.look()
+    digest = registry.push("other", "latest")
+    bench.services.commands.map_image(CALLER, "shop", "web", "latest", digest, {}, "", managed=True)
+    assert bench.run() == 1
+    assert bench.asked == 0
+    assert bench.images() == [digest]
+
+
+def test_an_insecure_repository_is_imported_once(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest", "1.0")
+    source = f"{registry.host}/shop/web"
+    bench.create(source_repository=source, annotations={INSECURE: "true"})
+    assert bench.run() == 1
+    assert bench.images() == bench.images("1.0") == [digest]
+    view = bench.services.queries.image_stream("shop", "web")
+    assert view is not None
+    assert CHECKED in view.stream.annotations
+    assert bench.advance(10 * INTERVAL) == 0
+
+
+def test_a_repository_that_can_not_be_listed_now_is_tried_again(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(source_repository=f"{registry.host}/shop/web", annotations={INSECURE: "true"})
+    before = bench.events
+    break_down(registry)
+    assert bench.run() == 1
+    assert bench.events == before
+    registry.guard = None
+    assert bench.advance(5) == 1
+    assert bench.images() == [digest]
+
+
+def test_a_repository_that_is_not_there_is_asked_for_once(bench: Bench, registry: FakeRegistry) -> None:
+    bench.create(source_repository=f"{registry.host}/shop/web", annotations={INSECURE: "true"})
+    assert bench.run() == 1
+    assert bench.settle() == 0
+
+
+# --- failures
+
+
+def test_a_failure_is_a_condition_and_is_written_once(bench: Bench, registry: FakeRegistry) -> None:
+    break_down(registry)
+    bench.create(bench.tag())
+    bench.run()
+    assert bench.conditions() == [("False", "InternalError")]
+    events = bench.events
+    assert bench.settle(300) >= 4
+    assert bench.events == events
+    assert bench.controller.outcomes["failed"] >= 5
+
+
+def test_what_failed_for_now_is_tried_again_until_it_goes_well(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    break_down(registry)
+    bench.create(bench.tag())
+    bench.run()
+    registry.guard = None
+    assert bench.advance(5) == 1
+    assert bench.images() == [digest]
+    assert bench.conditions() == []
+    assert bench.advance(10 * INTERVAL) == 0
+
+
+def test_an_image_that_is_not_there_is_asked_for_once(bench: Bench) -> None:
+    bench.create(bench.tag())
+    assert bench.run() == 1
+    assert bench.conditions() == [("False", "NotFound")]
+    assert bench.settle() == 0
+    assert bench.advance(10 * INTERVAL) == 0
+
+
+def test_a_name_that_is_none_fails_once(bench: Bench) -> None:
+    tag = TagReference(name="latest", source=ObjectReference("DockerImage", "localhost:5000"), insecure=True)
+    bench.create(tag)
+    bench.run()
+    assert bench.conditions() == [("False", "Invalid")]
+    assert bench.settle() == 0
+
+
+def waits(bench: Bench, seconds: int) -> list[int]:
+    """How long each attempt waited for the one before, counted in seconds."""
+    found, before = [], bench.now
+    for _ in range(seconds):
+        if bench.advance(1):
+            found.append(round(bench.now - before))
+            before = bench.now
+    return found
+
+
+def test_the_wait_after_failures_doubles_up_to_an_hour(bench: Bench, registry: FakeRegistry) -> None:
+    break_down(registry)
+    bench.create(bench.tag())
+    bench.run()
+    assert waits(bench, 3 * 3600)[:11] == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
+
+
+def test_the_wait_of_a_scheduled_tag_does_not_grow_beyond_the_interval(bench: Bench, registry: FakeRegistry) -> None:
+    break_down(registry)
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    assert waits(bench, 3600) == [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]
+
+
+def test_a_failed_import_of_a_scheduled_tag_keeps_its_history(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    registry.pages = {"/v2/": Page(body=b"{}")}
+    assert bench.advance(LATER) == 1
+    assert bench.images() == [digest]
+    assert bench.conditions() == [("False", "NotFound")]
+    events = bench.events
+    assert bench.advance(LATER) == 1
+    assert bench.events == events
+
+
+# --- scheduled imports
+
+
+def test_a_scheduled_tag_follows_its_source(bench: Bench, registry: FakeRegistry) -> None:
+    one = registry.push("shop/web", "latest", made=1)
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    two = registry.push("shop/web", "latest", made=2)
+    assert bench.advance(INTERVAL - 1) == 0
+    assert bench.advance(1) == 1
+    assert bench.images() == [two, one]
+
+
+def test_an_unchanged_poll_leaves_no_event(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    events = bench.events
+    for _ in range(3):
+        assert bench.advance(LATER) == 1
+    assert bench.events == events
+    assert bench.controller.outcomes == {"imported": 1, "unchanged": 3}
+
+
+def test_what_is_named_by_its_digest_is_never_looked_at_again(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag(source=f"shop/web@{digest}", scheduled=True))
+    assert bench.run() == 1
+    assert bench.images() == [digest]
+    assert bench.advance(10 * INTERVAL) == 0
+
+
+def test_a_tag_that_is_not_scheduled_any_more_is_left_alone(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    bench.update(bench.tag())
+    assert bench.advance(10 * INTERVAL) == 0
+
+
+def test_a_tag_that_becomes_scheduled_is_looked_at_after_an_interval(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    bench.run()
+    bench.update(bench.tag(scheduled=True))
+    assert bench.run() == 0
+    assert bench.advance(INTERVAL) == 1
+
+
+def test_a_deleted_stream_is_forgotten(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag(scheduled=True))
+    bench.run()
+    bench.services.commands.delete_image_stream(CALLER, "shop", "web", NOTHING_EXPECTED)
+    events = bench.events
+    assert bench.advance(LATER) == 0
+    assert bench.events == events
+
+
+def test_jitter_keeps_streams_apart_and_never_makes_them_early(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.services.close()
+    bench.open(Random(1))
+    for number in range(20):
+        bench.create(bench.tag(scheduled=True), name=f"web-{number}")
+    bench.settle(60)
+    bench.advance(INTERVAL - 61)
+    times = []
+    for second in range(160):
+        times += [second] * bench.advance(1)
+    assert len(times) == 20
+    assert len(set(times)) > 15
+
+
+# --- what registries may be asked for
+
+
+def test_a_registry_is_asked_for_three_manifests_at_once_and_two_a_second(bench: Bench, registry: FakeRegistry) -> None:
+    tags = [str(number) for number in range(12)]
+    registry.push("shop/web", *tags)
+    for tag in tags:
+        bench.create(bench.tag(tag, f"shop/web:{tag}"), name=f"web-{tag}")
+    bench.run()
+    asked = [bench.asked]
+    for _ in range(5):
+        bench.advance(1)
+        asked.append(bench.asked)
+    assert asked == [3, 5, 7, 9, 11, 12]
+
+
+def test_many_tags_of_one_stream_keep_to_the_limit(bench: Bench, registry: FakeRegistry) -> None:
+    tags = [str(number) for number in range(9)]
+    registry.push("shop/web", *tags)
+    bench.create(*(bench.tag(tag, f"shop/web:{tag}") for tag in tags))
+    bench.run()
+    assert bench.asked == 3
+    bench.settle(6)
+    assert bench.asked == 9
+    assert all(bench.images(tag) for tag in tags)
+
+
+def test_registries_are_limited_each_by_itself(bench: Bench, registry: FakeRegistry) -> None:
+    with fake_registry() as other:
+        for one in (registry, other):
+            one.push("shop/web", "latest")
+            for number in range(5):
+                source = ObjectReference("DockerImage", f"{one.host}/shop/web:latest")
+                bench.create(bench.tag(source=source), name=f"web-{one.port}-{number}")
+        bench.run()
+        assert len([path for path in other.paths if path.endswith("manifests/latest")]) == 3
+        assert bench.asked == 3
+
+
+def test_60_scheduled_streams_a_minute_are_looked_at_again(bench: Bench) -> None:
+    sources = [ObjectReference("DockerImage", f"127.0.0.{number}:1/shop/web:latest") for number in range(2, 102)]
+    for number, source in enumerate(sources):
+        bench.create(bench.tag(source=source, scheduled=True), name=f"web-{number}")
+    bench.run()
+    bench.now += 100_000
+    assert bench.settle(60) == 61
