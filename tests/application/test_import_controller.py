@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from fake_registry import FakeRegistry, Page, fake_registry, problem
+from fake_registry import FakeRegistry, Page, fake_registry
 
 from imagestream_es.application.commands import NOTHING_EXPECTED, Caller
 from imagestream_es.application.fetching import ImageImport, Policy
@@ -23,7 +24,7 @@ from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image_stream import DesiredStream
 from imagestream_es.domain.imports import CHECKED
 from imagestream_es.domain.tags import ObjectReference, TagReference
-from imagestream_es.settings import Duration, Settings
+from imagestream_es.settings import Settings
 
 NOW = 1_700_000_000_000
 CALLER = Caller(by=Origin(at=NOW, actor="system:test", door="test"))
@@ -447,3 +448,261 @@ def test_60_scheduled_streams_a_minute_are_looked_at_again(bench: Bench) -> None
     bench.run()
     bench.now += 100_000
     assert bench.settle(60) == 61
+
+
+def test_a_registry_that_fails_is_left_alone_for_longer_and_longer(bench: Bench, registry: FakeRegistry) -> None:
+    break_down(registry)
+    for number in range(50):
+        bench.create(bench.tag(), name=f"web-{number}")
+    bench.run()
+    assert waits(bench, 40) == [1, 2, 4, 8, 16]
+    registry.guard = None
+    digest = registry.push("shop/web", "latest")
+    bench.settle(60)
+    assert all(bench.images(name=f"web-{number}") == [digest] for number in range(50))
+
+
+def test_what_is_pending_goes_before_what_is_scheduled(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    for number in range(20):
+        bench.create(bench.tag(scheduled=True), name=f"web-{number}")
+    bench.settle()
+    bench.now += 2 * INTERVAL
+    bench.run()
+    bench.create(bench.tag(), name="new")
+    bench.advance(1)
+    assert bench.images(name="new") == [digest]
+
+
+# --- changes while an import is under way
+
+
+def meanwhile(registry: FakeRegistry, change: Callable[[], None]) -> None:
+    """Do something while the registry is asked for the first manifest."""
+
+    def guard(handler: Any) -> None:
+        if "/manifests/" in handler.path:
+            registry.guard = None
+            change()
+
+    registry.guard = guard
+
+
+def test_a_source_that_is_changed_during_its_import_stays_changed(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "1", made=1)
+    two = registry.push("shop/web", "2", made=2)
+    bench.create(bench.tag(source="shop/web:1"))
+    meanwhile(registry, lambda: bench.update(bench.tag(source="shop/web:2")))
+    assert bench.run() == 2
+    assert bench.images() == [two]
+    assert bench.controller.outcomes == {"superseded": 1, "imported": 1}
+
+
+def test_a_stream_that_is_deleted_during_its_import_stays_deleted(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    delete = bench.services.commands.delete_image_stream
+    meanwhile(registry, lambda: delete(CALLER, "shop", "web", NOTHING_EXPECTED) and None)
+    assert bench.run() == 1
+    assert bench.services.queries.image_stream("shop", "web") is None
+    assert len(bench.services.queries.images().found) == 0
+
+
+def test_a_tag_that_is_asked_for_anew_during_its_import_is_imported_anew(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+
+    def ask_anew() -> None:
+        bench.update(bench.tag(generation=0))
+        bench.controller.look()
+
+    meanwhile(registry, ask_anew)
+    assert bench.run() == 2
+    assert len(bench.images()) == 1
+
+
+def test_a_push_during_an_import_hinders_nothing(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    pushed = registry.push("other", "latest", made=2)
+    push = bench.services.commands.map_image
+    meanwhile(registry, lambda: push(CALLER, "shop", "web", "other", pushed, {}, "", managed=True))
+    bench.run()
+    assert (bench.images(), bench.images("other")) == ([digest], [pushed])
+
+
+def test_an_import_that_ends_after_the_stop_is_not_stored(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    events = bench.events
+    meanwhile(registry, bench.controller.stop)
+    bench.run()
+    assert bench.events == events
+
+
+# --- restarts, and what can be seen
+
+
+def test_what_is_pending_at_a_restart_is_imported_after_it(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    bench.reopen()
+    assert bench.run() == 1
+    assert bench.images() == [digest]
+
+
+def test_after_a_restart_scheduled_tags_are_looked_at_within_an_interval(bench: Bench, registry: FakeRegistry) -> None:
+    registry.push("shop/web", "latest")
+    for number in range(20):
+        bench.create(bench.tag(scheduled=True), name=f"web-{number}")
+    bench.settle()
+    bench.services.close()
+    bench.open(Random(1))
+    attempts = [bench.run()]
+    attempts += [bench.advance(INTERVAL / 10) for _ in range(10)]
+    attempts.append(bench.settle(10))
+    assert sum(attempts) == 20
+    assert len([number for number in attempts if number]) > 5
+
+
+def test_what_failed_for_now_before_a_restart_is_tried_again_after_it(bench: Bench, registry: FakeRegistry) -> None:
+    digest = registry.push("shop/web", "latest")
+    break_down(registry)
+    bench.create(bench.tag())
+    bench.run()
+    bench.reopen()
+    registry.guard = None
+    assert bench.run() == 1
+    assert bench.images() == [digest]
+
+
+def test_each_attempt_is_logged(bench: Bench, registry: FakeRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    registry.push("shop/web", "latest")
+    bench.create(bench.tag(), bench.tag("missing", "shop/web:missing"))
+    with caplog.at_level(logging.INFO):
+        bench.run()
+    told = {record.tag: record for record in caplog.records if record.message == "import"}
+    assert {tag: record.result for tag, record in told.items()} == {"latest": "imported", "missing": "failed"}
+    assert told["missing"].stream == "shop/web"
+    assert told["missing"].source == f"{registry.host}/shop/web:missing"
+    assert (told["missing"].reason, "not found" in told["missing"].detail) == ("NotFound", True)
+
+
+def test_an_accident_is_told_and_the_import_tried_again(
+    bench: Bench, registry: FakeRegistry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    monkeypatch.setattr(type(bench.services.imports), "refresh", lambda *_: 1 / 0)
+    bench.run()
+    assert "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    assert bench.advance(5) == 1
+    assert bench.images() == [digest]
+
+
+def test_off_there_is_no_controller(bench: Bench) -> None:
+    assert bench.services.import_controller is None
+
+
+# --- the real thing: threads, processes
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_it_runs_beside_the_service_by_itself(tmp_path: Path, registry: FakeRegistry, bench: Bench) -> None:
+    digest = registry.push("shop/web", "latest")
+    bench.create(bench.tag())
+    bench.services.close()
+    bench.services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",)))
+    until(lambda: bench.images() == [digest])  # of before
+    bench.create(bench.tag(), name="other")
+    until(lambda: bench.images(name="other") == [digest])  # of now
+
+
+def test_it_ends_at_once_though_a_registry_hangs(bench: Bench, registry: FakeRegistry) -> None:
+    asked, end = threading.Event(), threading.Event()
+
+    def hang(handler: Any) -> None:
+        asked.set()
+        end.wait(30)
+
+    registry.guard = hang
+    bench.create(bench.tag())
+    bench.services.close()
+    services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",)))
+    assert asked.wait(20)
+    began = time.monotonic()
+    services.drain()
+    services.close()
+    took = time.monotonic() - began
+    end.set()
+    assert took < 5
+    bench.open()
+
+
+def call(service: Any, method: str, path: str, body: Any = None) -> Any:
+    content = None if body is None else json.dumps(body).encode()
+    status, answer = service.request(
+        f"/apis/image.openshift.io/v1/namespaces/shop/{path}", method, content, {"Content-Type": "application/json"}
+    )
+    assert status < 300, answer
+    return json.loads(answer)
+
+
+def test_a_real_service_imports_and_follows_by_itself(start_service: Any, registry: FakeRegistry) -> None:
+    one = registry.push("shop/web", "latest", made=1)
+    service = start_service("--import-controller", "on", "--import-interval", "1s", "--import-allow", "127.0.0.1")
+    policy = {"insecure": True, "scheduled": True}
+    source = {"kind": "DockerImage", "name": f"{registry.host}/shop/web:latest"}
+    missing = {"kind": "DockerImage", "name": f"{registry.host}/shop/web:missing"}
+    tags = [
+        {"name": "latest", "from": source, "importPolicy": policy},
+        {"name": "missing", "from": missing, "importPolicy": policy},
+    ]
+    call(service, "POST", "imagestreams", {"metadata": {"name": "web"}, "spec": {"tags": tags}})
+
+    def stream() -> Any:
+        return call(service, "GET", "imagestreams/web")
+
+    def images() -> list[str]:
+        found = {tag["tag"]: tag["items"] or [] for tag in stream()["status"].get("tags", [])}
+        return [item["image"] for item in found.get("latest", [])]
+
+    until(lambda: images() == [one])
+    found = {tag["tag"]: tag for tag in stream()["status"]["tags"]}
+    assert found["missing"]["items"] is None
+    assert [one["reason"] for one in found["missing"]["conditions"]] == ["NotFound"]
+    position, asked = stream()["metadata"]["resourceVersion"], len(registry.paths)
+    until(lambda: len(registry.paths) > asked + 6)  # two polls at least
+    assert stream()["metadata"]["resourceVersion"] == position
+    two = registry.push("shop/web", "latest", made=2)
+    until(lambda: images() == [two, one])
+    assert "result=imported" in service.log
+    assert "result=unchanged" in service.log
+    assert service.stop()[0] == 0
+
+
+def test_a_real_service_stops_at_once_though_a_registry_hangs(start_service: Any, registry: FakeRegistry) -> None:
+    asked, end = threading.Event(), threading.Event()
+
+    def hang(handler: Any) -> None:
+        asked.set()
+        end.wait(60)
+
+    registry.guard = hang
+    service = start_service("--import-controller", "on", "--import-allow", "127.0.0.1")
+    source = {"kind": "DockerImage", "name": f"{registry.host}/shop/web:latest"}
+    tags = [{"name": "latest", "from": source, "importPolicy": {"insecure": True}}]
+    call(service, "POST", "imagestreams", {"metadata": {"name": "web"}, "spec": {"tags": tags}})
+    assert asked.wait(20)
+    began = time.monotonic()
+    assert service.stop()[0] == 0
+    took = time.monotonic() - began
+    end.set()
+    assert took < 5
