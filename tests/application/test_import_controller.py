@@ -625,6 +625,31 @@ def test_it_runs_beside_the_service_by_itself(tmp_path: Path, registry: FakeRegi
     until(lambda: bench.images(name="other") == [digest])  # of now
 
 
+def test_on_postgresql_it_learns_of_what_another_process_wrote(registry: FakeRegistry, postgres_url: str) -> None:
+    digest = registry.push("shop/web", "latest")
+    tag = TagReference(
+        name="latest", source=ObjectReference("DockerImage", f"{registry.host}/shop/web:latest"), insecure=True
+    )
+
+    def settings(switch: str) -> Settings:
+        return Settings(database_url=postgres_url, import_allow=("127.0.0.1",), import_controller=switch)
+
+    def has_image(name: str) -> bool:
+        view = writing.queries.image_stream("shop", name)
+        return view is not None and [item.image for item in view.items.get("latest", ())] == [digest]
+
+    writing = build(settings("off"))
+    writing.commands.create_image_stream(CALLER, "shop", "before", DesiredStream(tags=(tag,)))
+    importing = build(settings("on"))
+    try:
+        until(lambda: has_image("before"))
+        writing.commands.create_image_stream(CALLER, "shop", "after", DesiredStream(tags=(tag,)))
+        until(lambda: has_image("after"))
+    finally:
+        importing.close()
+        writing.close()
+
+
 def test_it_ends_at_once_though_a_registry_hangs(bench: Bench, registry: FakeRegistry) -> None:
     asked, end = threading.Event(), threading.Event()
 
