@@ -138,3 +138,14 @@ def test_a_charge_beyond_the_limit_is_waited_for() -> None:
     bucket.take(13, 0.0)
     assert bucket.wait(1, 0.0) == pytest.approx(5.5)
     assert bucket.wait(3, 100.0) == 0
+
+
+def test_what_becomes_pending_while_it_waits_goes_ahead() -> None:
+    world = World()
+    for stream in "abcdef":
+        world.update(stream, {"x": Need("one/web", "one", scheduled=True)})
+    world.now += 2 * INTERVAL
+    assert world.take() == 1  # the others wait: one in a second
+    world.update("f", {"x": Need("one/web", "one", pending=True)})
+    assert world.take() == 1
+    assert world.running[-1].stream == "f"
