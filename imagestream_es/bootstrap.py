@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from uuid import uuid4
 
 from imagestream_es.application.commands import Commands
 from imagestream_es.application.hub import Hub
+from imagestream_es.application.import_controller import ImportController
 from imagestream_es.application.imports import Imports
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
@@ -37,11 +39,14 @@ class Services:
     imports: Imports
     pull_secrets: PullSecrets
     hub: Hub
+    import_controller: ImportController | None
     clock: Callable[[], int]
     close: Callable[[], None]
 
     def drain(self) -> None:
-        """End what would go on for ever: watches."""
+        """End what would go on for ever: watches and imports."""
+        if self.import_controller is not None:
+            self.import_controller.stop()
         self.hub.close()
 
 
@@ -76,7 +81,6 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
 
     Raises DirectoryInUse if another process has the directory, PersistenceError if the store can't be used.
     """
-    transport = Transport(Addresses(settings.import_allow))
     with ExitStack() as stack:
         if not settings.database_url:
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
@@ -91,16 +95,19 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
         hub.start()
+        queries = Queries(store)
+        transport, secrets = Transport(Addresses(settings.import_allow)), PullSecrets(settings.pull_secrets)
+        imports = Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags)
+        controller = _import_controller(settings, queries, hub, imports)
+        if controller is not None:
+            controller.start()
+            stack.callback(controller.close)
         close = stack.pop_all().close
-    commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
-    secrets = PullSecrets(settings.pull_secrets)
-    return Services(
-        settings,
-        commands,
-        queries,
-        Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags),
-        secrets,
-        hub,
-        clock,
-        close,
-    )
+    commands = Commands(writer, settings.internal_registry, make_uid)
+    return Services(settings, commands, queries, imports, secrets, hub, controller, clock, close)
+
+
+def _import_controller(settings: Settings, queries: Queries, hub: Hub, imports: Imports) -> ImportController | None:
+    if settings.import_controller == "off":
+        return None
+    return ImportController(queries, hub, imports, settings.import_interval.seconds, time.monotonic, SystemRandom())

@@ -80,11 +80,14 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
         service.close()
     if not finished:
         logger.warning("requests were cut off: not finished %.0f seconds after the signal", DRAIN_SECONDS)
-        _leave_at_once()
+    _leave_at_once()
 
 
 def _leave_at_once() -> None:
-    """Exit with status 0, past the interpreter's own shutdown: threads still in a request would disturb it."""
+    """Exit with status 0, past the interpreter's own shutdown.
+
+    Threads still in a request would disturb it, and it would wait for those that wait for a registry.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -86,6 +86,35 @@ def parse_tag_limit(text: str) -> int:
 
 
 @dataclass(frozen=True)
+class Duration:
+    """A time span of whole seconds, written with a unit."""
+
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `20s`, `5m` or `1h`: more than nothing, and less than a year. Raises ValueError."""
+        match = re.fullmatch(r"([0-9]{1,8})([smh])", text)
+        seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
+        if not 0 < seconds <= 365 * 86400:
+            raise ValueError(f"{text!r} is not a duration as 20s, 5m or 1h.")
+        return cls(seconds)
+
+    def __str__(self) -> str:
+        for unit, size in (("h", 3600), ("m", 60)):
+            if self.seconds % size == 0:
+                return f"{self.seconds // size}{unit}"
+        return f"{self.seconds}s"
+
+
+def parse_switch(text: str) -> str:
+    """`on` or `off`, unchanged. Raises ValueError."""
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is neither on nor off.")
+    return text
+
+
+@dataclass(frozen=True)
 class Declared:
     """What a setting is to its user: its kind of value, how text becomes one (or a ValueError), what for.
 
@@ -156,6 +185,21 @@ class Settings:
         int,
         Declared("N", parse_tag_limit, "Tags that an import of a whole repository takes; -1 takes all."),
     ] = 50
+
+    import_controller: Annotated[
+        str,
+        Declared(
+            "on|off",
+            parse_switch,
+            "Import images of tags that ask for them, and those of scheduled tags again and again; off: only "
+            "when a client says so.",
+        ),
+    ] = "on"
+
+    import_interval: Annotated[
+        Duration,
+        Declared("TIME", Duration.parse, "How long after its last import a scheduled tag is imported again."),
+    ] = Duration(15 * 60)
 
     tls_cert_file: Annotated[
         Path | None,

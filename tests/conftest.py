@@ -65,12 +65,12 @@ def require() -> Callable[[str], str]:
 
 
 class Service:
-    """A running `imagestream-es serve`, started on a free port unless `options` say otherwise."""
+    """A running `imagestream-es serve`, on a free port and importing nothing by itself unless `options` say so."""
 
     def __init__(self, directory: Path, options: tuple[str, ...], env: Mapping[str, str]) -> None:
         self.data_dir = directory / "data"
         self._log = directory / "stderr.txt"
-        self._options = options
+        self._options = options if "--import-controller" in options else (*options, "--import-controller", "off")
         self._env = env
         self._start(*([] if "--bind" in options else ["--bind", "127.0.0.1:0"]))
 
@@ -217,7 +217,7 @@ def postgres_url(postgres_cluster: str) -> Iterator[str]:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the application in this process, over an empty log."""
-    app = create_app(Settings(data_dir=tmp_path / "data"))
+    app = create_app(Settings(data_dir=tmp_path / "data", import_controller="off"))
     yield app.test_client()
     app.extensions["imagestream"].close()
 

@@ -14,7 +14,7 @@ from eventsourcing.persistence import OperationalError
 from imagestream_es import maintenance, server
 from imagestream_es.cli import main
 from imagestream_es.persistence.directory import DirectoryLock
-from imagestream_es.settings import Address, Settings, option_name, variable_name
+from imagestream_es.settings import Address, Duration, Settings, option_name, variable_name
 
 
 @pytest.fixture
@@ -113,6 +113,8 @@ def test_every_option_reaches_its_setting(run, served):
         "import_allow": ("registry.internal", ("registry.internal",)),
         "pull_secrets": ("/srv/secrets", Path("/srv/secrets")),
         "max_repository_tags": ("-1", -1),
+        "import_controller": ("off", "off"),
+        "import_interval": ("90s", Duration(90)),
         "tls_cert_file": ("tls.crt", Path("tls.crt")),
         "tls_private_key_file": ("tls.key", Path("tls.key")),
         "request_threads": ("64", 64),

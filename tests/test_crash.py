@@ -261,7 +261,7 @@ def test_on_a_full_disk_the_service_goes_on_reading_and_room_is_enough_to_write_
 def test_a_store_that_can_not_be_read_is_answered_with_503_and_when_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = build(Settings(data_dir=tmp_path))
+    services = build(Settings(data_dir=tmp_path, import_controller="off"))
     try:
         client = create_app(services.settings, services).test_client()
         failing = Mock(side_effect=OperationalError("unable to open database file"))
@@ -299,7 +299,7 @@ def serve(directory: Path) -> subprocess.CompletedProcess[str]:
 def kept_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data of a service that has seen a bit of everything, and was stopped."""
     directory = tmp_path_factory.mktemp("kept")
-    services = build(Settings(data_dir=directory))
+    services = build(Settings(data_dir=directory, import_controller="off"))
     client = create_app(services.settings, services).test_client()
 
     def ask(method: str, path: str, body: Any = None) -> None:

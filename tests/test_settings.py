@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from imagestream_es.settings import (
     Address,
+    Duration,
     Settings,
     SettingsError,
     option_name,
     parse_database_url,
     parse_host,
     parse_registry,
+    parse_switch,
     parse_tag_limit,
     parse_threads,
     variable_name,
@@ -135,6 +137,32 @@ def test_a_limit_of_tags_is_read(text, limit):
 def test_what_is_no_limit_of_tags_is_refused(text):
     with pytest.raises(ValueError, match="-1"):
         parse_tag_limit(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20s", 20), ("90s", 90), ("5m", 300), ("15m", 900), ("1h", 3600), ("8760h", 31_536_000)]
+)
+def test_a_duration_is_read_and_written_alike(text, seconds):
+    assert Duration.parse(text) == Duration(seconds)
+    assert str(Duration(seconds)) == text
+
+
+@pytest.mark.parametrize("text", ["", "20", "0s", "-5m", "1.5h", "1d", "8761h", "5 m", "5m\n", "\u0665m"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="20s, 5m or 1h"):
+        Duration.parse(text)
+
+
+@given(st.integers(1, 31_536_000))
+def test_every_duration_survives_a_round_trip(seconds):
+    assert Duration.parse(str(Duration(seconds))) == Duration(seconds)
+
+
+def test_a_switch_is_on_or_off():
+    assert [parse_switch(text) for text in ("on", "off")] == ["on", "off"]
+    for text in ("", "yes", "ON", "off\n"):
+        with pytest.raises(ValueError, match="on nor off"):
+            parse_switch(text)
 
 
 @pytest.mark.parametrize(

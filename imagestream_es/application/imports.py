@@ -57,12 +57,16 @@ class ImportRequest(Struct, frozen=True):
 
 
 class ImportResult(Struct, frozen=True):
-    """What came of an import; `stream` and `stored` images (by name) as they are now, if it was to be stored."""
+    """What came of an import; `stream` and `stored` images (by name) as they are now, if it was to be stored.
+
+    `changed` says that the stream is not as it was.
+    """
 
     images: Sequence[ImageResult]
     repository: RepositoryResult | None
     stream: StreamView | None = None
     stored: Mapping[str, Image] = {}
+    changed: bool = False
 
 
 class TooManyImports(Exception):
@@ -99,10 +103,36 @@ class Imports:
         view = self.queries.image_stream(namespace, name)
         _check(None if view is None else view.stream, name, expected)
         with self._turn():
-            result = self._fetch(namespace, view, request)
+            result = self._fetch(namespace, None if view is None else view.stream, request)
         if not request.store:
             return result
-        return self._store(caller, namespace, name, request, result, expected, dry=dry)
+
+        def check(stream: ImageStream | None, _: Sequence[TagImport]) -> None:
+            _check(stream, name, expected)
+
+        return self._store(caller, namespace, name, request, result, check, dry=dry)
+
+    def refresh(
+        self, caller: Caller, seen: ImageStream, request: ImportRequest, wanted: Callable[[ImportResult], bool]
+    ) -> ImportResult:
+        """Import what the spec of a stream, as it was `seen`, asks for, and store it if it is `wanted` then.
+
+        Raises NotFound if the stream is gone, Conflict if what asked for these imports was changed since, and
+        TooManyImports.
+        """
+        with self._turn():
+            result = self._fetch(seen.namespace, seen, request)
+        if not wanted(result):
+            return result
+
+        def check(stream: ImageStream | None, attempts: Sequence[TagImport]) -> None:
+            _check(stream, seen.name, Expected(uid=seen.uid))
+            assert stream is not None
+            same = stream.source_repository == seen.source_repository
+            if not same or any(stream.tag(one.tag).spec != seen.tag(one.tag).spec for one in attempts):
+                raise Conflict(RESOURCE, seen.name)
+
+        return self._store(caller, seen.namespace, seen.name, request, result, check, dry=False)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -113,8 +143,8 @@ class Imports:
         finally:
             self._turns.release()
 
-    def _fetch(self, namespace: str, view: StreamView | None, request: ImportRequest) -> ImportResult:
-        specs = {} if view is None else view.stream.spec_tags
+    def _fetch(self, namespace: str, stream: ImageStream | None, request: ImportRequest) -> ImportResult:
+        specs = {} if stream is None else stream.spec_tags
         annotations = {tag: spec.annotations or {} for tag, spec in specs.items()}
         with ThreadPoolExecutor(IMAGES_AT_ONCE, "import") as pool:
             fetching = Fetching(
@@ -136,7 +166,7 @@ class Imports:
         name: str,
         request: ImportRequest,
         result: ImportResult,
-        expected: Expected,
+        check: Callable[[ImageStream | None, Sequence[TagImport]], None],
         *,
         dry: bool,
     ) -> ImportResult:
@@ -144,19 +174,20 @@ class Imports:
         attempts, documents = _attempts(request, result)
         uid = self.make_uid()
 
-        def decide(work: Work) -> tuple[ImageStream, list[Image]]:
+        def decide(work: Work) -> tuple[ImageStream, list[Image], bool]:
             stream = work.stream_of(namespace, name)
-            _check(stream if stream.exists else None, name, expected)
+            check(stream if stream.exists else None, attempts)
             images = [self._registered(work, by, image, document) for image, document in documents.items()]
             stream.import_images(by, uid, attempts, work)
-            return stream, images
+            return stream, images, bool(stream.pending)
 
-        def keep(found: tuple[ImageStream, list[Image]]) -> tuple[ImageStream, list[Image]]:
-            return found[0].copy(), [image.copy() for image in found[1]]
+        def keep(found: tuple[ImageStream, list[Image], bool]) -> tuple[ImageStream, list[Image], bool]:
+            return found[0].copy(), [image.copy() for image in found[1]], found[2]
 
-        def look(rows: Rows, kept: tuple[ImageStream, list[Image]]) -> ImportResult:
-            stored = {image.name: image for image in kept[1]}
-            return ImportResult(result.images, result.repository, view_at(rows, kept[0]), stored)
+        def look(rows: Rows, kept: tuple[ImageStream, list[Image], bool]) -> ImportResult:
+            stream, images, changed = kept
+            stored = {image.name: image for image in images}
+            return ImportResult(result.images, result.repository, view_at(rows, stream), stored, changed)
 
         return self.writer.execute(Decision(decide, keep, look, caller.may_pull), dry=dry)
 

@@ -170,6 +170,17 @@ def streams(rows: Rows, namespace: str | None) -> list[ImageStream]:
     return sorted(found.values(), key=lambda stream: (stream.namespace, stream.name))
 
 
+def each_stream(rows: Rows) -> Iterator[ImageStream]:
+    """Every stream with its tags, one after another, without holding them all."""
+    numbers = [number for (number,) in rows.all("SELECT id FROM streams WHERE present = 1 ORDER BY id")]
+    for some in _chunks(numbers):
+        found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({_marks(some)})", *some)}
+        tags = f"SELECT stream, tag, document FROM tags WHERE stream IN ({_marks(some)})"
+        for number, tag, document in rows.all(tags, *some):
+            found[number].tags[tag] = _decode_tag(document)
+        yield from found.values()
+
+
 def _stream(row: Row) -> ImageStream:
     number, namespace, name, version, position, present, document = row
     stream = ImageStream(namespace, name)

@@ -68,6 +68,12 @@ class Rows(ABC):
         for position, *event in self.each(f"{self._select} WHERE {condition}", after, until):
             yield position, StoredEvent(*event)
 
+    def touched(self, after: int, until: int, topics: Sequence[str]) -> list[str]:
+        """The ids of aggregates with events of certain topics behind position `after` up to `until`."""
+        condition = f"{self.POSITION} > ? AND {self.POSITION} <= ? AND topic IN ({','.join('?' * len(topics))})"
+        found = self.all(f"SELECT DISTINCT originator_id FROM stored_events WHERE {condition}", after, until, *topics)
+        return [str(originator) for (originator,) in found]
+
     def history(self, originator: str, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
         """The events of one aggregate behind version `after` up to position `until`, each with its position."""
         condition = f"originator_id = ? AND originator_version > ? AND {self.POSITION} <= ? ORDER BY originator_version"

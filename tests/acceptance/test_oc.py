@@ -131,7 +131,10 @@ def answers(text: str) -> list[Any]:
 
 @pytest.fixture
 def app_client(tmp_path: Path):
-    app = create_app(Settings(data_dir=tmp_path / "data", internal_registry=REGISTRY, import_allow=("127.0.0.1",)))
+    settings = Settings(
+        data_dir=tmp_path / "data", internal_registry=REGISTRY, import_allow=("127.0.0.1",), import_controller="off"
+    )
+    app = create_app(settings)
     yield app.test_client()
     app.extensions["imagestream"].close()
 

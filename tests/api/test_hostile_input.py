@@ -61,7 +61,7 @@ UPDATED = [pytest.param(kind, id=str(kind)) for kind in KINDS if kind.target.upd
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data")
+    return Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off")
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_no_text_breaks_a_creation(client: FlaskClient, kind: Kind) -> None:
 
 def test_no_text_breaks_a_creation_in_postgresql(postgres_url: str, tmp_path: Path, no_network: None) -> None:
     """It knows no NUL, and its indexes no long text: either would be an error of the server, or fail others' writes."""
-    app = create_app(Settings(data_dir=tmp_path / "data", database_url=postgres_url))
+    app = create_app(Settings(data_dir=tmp_path / "data", database_url=postgres_url, import_controller="off"))
     client = app.test_client()
     prepare(client)
     for kind in KINDS:

@@ -28,7 +28,12 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def client(tmp_path) -> Iterator[FlaskClient]:
-    settings = Settings(data_dir=tmp_path / "data", import_allow=("127.0.0.1",), pull_secrets=tmp_path / "secrets")
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        import_allow=("127.0.0.1",),
+        pull_secrets=tmp_path / "secrets",
+        import_controller="off",
+    )
     app = create_app(settings)
     yield app.test_client()
     app.extensions["imagestream"].close()

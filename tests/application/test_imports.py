@@ -53,7 +53,11 @@ class Bench:
         self.directory = directory
         self.services: Services = build(
             Settings(
-                data_dir=directory / "data", import_allow=("127.0.0.1",), pull_secrets=directory / "secrets", **settings
+                data_dir=directory / "data",
+                import_allow=("127.0.0.1",),
+                pull_secrets=directory / "secrets",
+                import_controller="off",
+                **settings,
             ),
             lambda: NOW,
         )
