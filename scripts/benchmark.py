@@ -44,7 +44,8 @@ class Connection:
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
     ) -> tuple[int, bytes]:
         """One request: status and body."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {media_type}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
         while b"\r\n\r\n" not in self._buffer:
             self._fill()

@@ -14,14 +14,13 @@ from collections import deque
 
 from eventsourcing.persistence import PersistenceError
 
-from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Store
 from imagestream_es.projections.past import Change, Replay
 
 logger = logging.getLogger(__name__)
 
-WAITING = 256
-"""How many changes may wait for one watcher before it has to read them from the log, fewer of long histories."""
+WAITING = 8 << 20
+"""About how many bytes of changes may wait for one watcher before it has to read them from the log."""
 
 Subject = tuple[str | None, str | None]
 """What is watched: namespace and name of a stream, None for any; namespace "" for images."""
@@ -36,7 +35,7 @@ class Subscription:
         self.lagging = False
         self.closed = False
         self._changes: deque[Change] = deque()
-        self._weight = 0
+        self._size = 0
         self._signal = threading.Condition()
 
     def offer(self, change: Change) -> None:
@@ -44,11 +43,11 @@ class Subscription:
         with self._signal:
             if self.lagging:
                 return
-            if self._changes and self._weight + change.weight > WAITING:
+            if self._changes and self._size + change.size > WAITING:
                 self._lag()
                 return
             self._changes.append(change)
-            self._weight += change.weight
+            self._size += change.size
             self._signal.notify()
 
     def lag(self) -> None:
@@ -82,7 +81,7 @@ class Subscription:
             if not self._changes:
                 return None
             change = self._changes.popleft()
-            self._weight -= change.weight
+            self._size -= change.size
             return change
 
 
@@ -95,7 +94,6 @@ class Hub:
     def __init__(self, store: Store, poll: float | None) -> None:
         self._store = store
         self._poll = poll
-        self._mapper = EventMapper()
         self._replay = Replay()
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
@@ -221,8 +219,7 @@ class Hub:
                 if not concerned:
                     self._replay.forget(originator)
                     continue
-                event = self._mapper.decode(stored.topic, stored.state)
-                change = self._replay.change(rows, position, originator, event)
+                change = self._replay.change(rows, position, stored)
                 if change is not None:
                     for subscription in concerned:
                         subscription.offer(change)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar, cast
 
-from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
+from eventsourcing.persistence import StoredEvent
+
+from imagestream_es.domain.events import ImageEvent, StreamEvent
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import (
     DROPPED,
@@ -85,13 +87,13 @@ def image_at(rows: Rows, name: str, until: int) -> Image | None:
 class Change:
     """One event, and its stream or image before and after it; None where that was not there.
 
-    `weight` is about the memory that it takes to keep this: 1, and 1 more for every 400 entries of histories.
+    `size` is about how many bytes it takes to keep this.
     """
 
     position: int
     before: View | None
     after: View | None
-    weight: int = 1
+    size: int = 0
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -106,18 +108,18 @@ class Change:
 class Replay:
     """Goes through the log and tells each change of a stream or image with the object before and after.
 
-    Keeps the objects that it met, up to `capacity` of them and fewer that have long histories, so that a change
-    costs one fold. It must be shown every event of an object that it keeps; `forget` drops one whose events were
-    passed over.
+    Keeps the objects that it met, about `capacity` bytes of them, so that a change costs one fold. It must be
+    shown every event of an object that it keeps; `forget` drops one whose events were passed over.
     """
 
-    def __init__(self, capacity: int = 256) -> None:
+    def __init__(self, capacity: int = 8 << 20) -> None:
         self._capacity = capacity
         self._views: dict[str, View] = {}
-        self._weight = 0
+        self._size = 0
 
-    def change(self, rows: Rows, position: int, originator: str, event: DomainEvent) -> Change | None:
+    def change(self, rows: Rows, position: int, stored: StoredEvent) -> Change | None:
         """The change that the event at `position` made; None for one of the log itself."""
+        originator, event = str(stored.originator_id), _mapper.decode(stored.topic, stored.state)
         before = self.forget(originator)
         after: View
         if isinstance(event, StreamEvent):
@@ -133,31 +135,34 @@ class Replay:
         else:
             return None
         self._views[originator] = after
-        self._weight += _weight(after)
-        while self._weight > self._capacity:
+        self._size += _size(after)
+        while self._size > self._capacity:
             self.forget(next(iter(self._views)))
-        return Change(position, _there(before), _there(after), max(_weight(before), _weight(after)))
+        return Change(position, _there(before), _there(after), max(_size(before), _size(after)) + len(stored.state))
 
     def forget(self, originator: str) -> View | None:
         """Drop what is kept of an object, and answer it."""
         view = self._views.pop(originator, None)
         if view is not None:
-            self._weight -= _weight(view)
+            self._size -= _size(view)
         return view
 
     def changes(self, rows: Rows, after: int, until: int, concerns: Callable[[str], bool]) -> Iterator[Change]:
         """Every change behind position `after` up to `until` of the objects whose id `concerns` accepts."""
         for position, stored in rows.log(after, until):
-            originator = str(stored.originator_id)
-            if not concerns(originator):
-                continue
-            change = self.change(rows, position, originator, _mapper.decode(stored.topic, stored.state))
-            if change is not None:
-                yield change
+            if concerns(str(stored.originator_id)):
+                change = self.change(rows, position, stored)
+                if change is not None:
+                    yield change
 
 
-def _weight(view: View) -> int:
-    return 1 + sum(map(len, view.items.values())) // 400 if isinstance(view, StreamView) else 1
+def _size(view: View) -> int:
+    content = (
+        250 * sum(map(len, view.items.values()))
+        if isinstance(view, StreamView)
+        else sum(len(bytes(value)) for value in view.document.values())
+    )
+    return 4096 + content
 
 
 def _there(view: View) -> View | None:

@@ -156,11 +156,12 @@ class Follower:
 ALL = 99
 versions = st.sampled_from(["", "0", "1", "1", "1", "2", "3"])
 reads = st.lists(st.sampled_from([0, 0, 1, 2, 3, ALL]), min_size=30)
-sizes = st.sampled_from([1, 2, 5, 256])
+chunks = st.sampled_from([1, 2, 5, 256])
+queues = st.sampled_from([1, 10_000, 30_000, 1 << 20])
 
 
 @thoroughly
-@given(histories, st.sampled_from(WATCHED), versions, st.integers(0, 10), reads, sizes, sizes)
+@given(histories, st.sampled_from(WATCHED), versions, st.integers(0, 10), reads, queues, chunks)
 def test_whatever_happens_what_is_told_adds_up_to_the_list_of_every_position(
     steps: list[Step],
     watched: tuple[str, dict[str, str]],
@@ -200,7 +201,7 @@ def test_whatever_happens_what_is_told_adds_up_to_the_list_of_every_position(
 
 
 @thoroughly
-@given(histories, st.sampled_from(WATCHED), reads, st.sampled_from([0.0, 0.002, 0.01]), sizes)
+@given(histories, st.sampled_from(WATCHED), reads, st.sampled_from([0.0, 0.002, 0.01]), queues)
 def test_a_client_that_comes_again_from_the_last_version_it_saw_misses_nothing(
     steps: list[Step], watched: tuple[str, dict[str, str]], reads: list[int], seconds: float, waiting: int
 ) -> None:
@@ -687,7 +688,7 @@ def test_after_a_failure_of_the_hub_nothing_is_missed_or_old(
     events = watch(client, STREAMS, version=3)
     update(world, "shop", "web", labels={"a": "b"})
     dispatched(world)
-    monkeypatch.setattr(hub.EventMapper, "decode", failing)
+    monkeypatch.setattr(hub.Replay, "change", failing)
     push(world, "shop", "web", "v1")
     while "the hub failed" not in caplog.text:
         time.sleep(0.001)

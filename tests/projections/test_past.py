@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
-from histories import IMAGES, NAMES, SPACES, TAGS, Step, World, a_world, histories, id_of, plain, shown, thoroughly
+from histories import IMAGES, NAMES, SPACES, TAGS, Step, World, a_world, histories, id_of, plain, raw, shown, thoroughly
 from hypothesis import given
 
 from imagestream_es.application.commands import NOTHING_EXPECTED
@@ -52,7 +52,7 @@ def test_at_every_position_lists_and_single_reads_show_what_was_there_when_the_l
 def test_every_change_has_its_object_as_it_was_before_and_after(steps: list[Step]) -> None:
     with a_world() as world:
         seen = lived(world, steps)
-        for capacity in (1, 2, 256):
+        for capacity in (0, 10_000, 1 << 20):
             told = {change.position: change for change in changes(world, Replay(capacity), min(seen))}
             assert told.keys() == seen.keys() - {min(seen)}
             for position, change in told.items():
@@ -129,16 +129,20 @@ def pushed(world: World, stream: str, count: int) -> list[Change]:
     return [change for change in changes(world, Replay(), 0) if id_of(change.after) == f"many/{stream}"]
 
 
-def test_a_change_weighs_more_with_long_histories() -> None:
+def test_a_change_is_larger_with_long_histories_and_large_images() -> None:
     with a_world() as world:
-        weights = [change.weight for change in pushed(world, "web", 805)]
-        assert weights == sorted(weights)
-        assert (weights[0], weights[400], weights[-1]) == (1, 2, 3)
+        sizes = [change.size for change in pushed(world, "web", 100)]
+        assert sizes == sorted(sizes)
+        assert sizes[-1] - sizes[0] > 10_000
+        for name, text in zip(IMAGES, ("small", "large" * 1000), strict=False):
+            world.commands.create_image(world.caller(None), name, raw({"dockerImageManifest": text}))
+        small, large = changes(world, Replay(), world.queries.position() - 2)
+        assert large.size - small.size > 4000
 
 
 def test_a_replay_keeps_fewer_objects_the_longer_their_histories_are(monkeypatch) -> None:
     with a_world() as world:
-        pushed(world, "web", 405)  # each push tells of an image first
+        pushed(world, "web", 100)  # each push tells of an image first
         load, loaded = past._load_stream, []
         monkeypatch.setattr(past, "_load_stream", lambda *args: loaded.append(args) or load(*args))
 
@@ -147,9 +151,9 @@ def test_a_replay_keeps_fewer_objects_the_longer_their_histories_are(monkeypatch
             changes(world, Replay(capacity), 0)
             return len(loaded)
 
-        assert loads(3) == 3  # each stream once
-        assert 3 < loads(2) < 15  # the long history and an image do not fit together
-        assert loads(1) > 400
+        assert loads(40_000) == 3  # each stream once
+        assert 3 < loads(30_000) < 30  # the long history does not fit beside an image in the end
+        assert loads(5_000) > 100
 
 
 def test_what_is_made_of_a_change_is_made_once_though_many_ask_at_a_time() -> None:
