@@ -26,6 +26,10 @@ BOOKMARKS = 60.0
 """Seconds between bookmarks, for those who want them."""
 CHUNK, CHUNK_BYTES = 2000, 1 << 20
 """How many positions of the log are read in one transaction, and about how many bytes of lines made of them."""
+KEPT = 2 << 20
+"""About how many bytes of objects one watch keeps at hand while it reads the log."""
+TURN = 0.5
+"""Seconds to wait for a turn to read the log, before looking at the clock."""
 
 Show = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -102,7 +106,7 @@ class Watch:
         self._queries: Queries = call.services.queries
         self._subject = _subject(call, resource, selection)
         self._subscription = self._hub.subscribe(self._subject)
-        self._replay = Replay()
+        self._replay = Replay(KEPT)
         self._sent = 0
 
     def lines(self) -> Iterator[bytes]:
@@ -167,13 +171,18 @@ class Watch:
             yield self._bookmark(self._sent, {INITIAL_EVENTS_END: "true"})
 
     def _from_log(self) -> list[bytes]:
-        """The next lines on the way to where the subscription begins.
+        """The next lines on the way to where the subscription begins; none if others read the log just now.
 
-        They are made before any is sent: no transaction stays open while a client is slow.
+        They are made before any is sent: no transaction stays open, and nobody waits, while a client is slow.
         """
-        lines = self._queries.reading(self._read)
+        if not self._hub.turns.acquire(timeout=TURN):
+            return []
+        try:
+            lines = self._queries.reading(self._read)
+        finally:
+            self._hub.turns.release()
         if self._sent >= self._subscription.since:
-            self._replay = Replay()  # what it keeps is of no use any more
+            self._replay = Replay(KEPT)  # what it keeps is of no use any more
         return lines
 
     def _read(self, rows: Rows) -> list[bytes]:

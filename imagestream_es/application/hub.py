@@ -1,8 +1,9 @@
 """Tells those who watch what was committed.
 
 One thread follows the log. It works out a change once, and only if somebody watches its object, and hands it
-to each of them; the rest of the log costs it nothing. A watcher that does not keep up loses its place in the
-queue but nothing else: it reads on in the log from where it was. The writer never waits for anybody here.
+to each of them; the rest of the log costs it nothing. Changes wait for slow watchers only as long as all that wait
+take a bounded memory. A watcher that falls behind that loses its place but nothing else: it reads on in the log
+from where it was. The writer never waits for anybody here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from eventsourcing.persistence import PersistenceError
 
@@ -19,8 +21,11 @@ from imagestream_es.projections.past import Change, Replay
 
 logger = logging.getLogger(__name__)
 
-WAITING = 8 << 20
-"""About how many bytes of changes may wait for one watcher before it has to read them from the log."""
+WAITING = 32 << 20
+"""About how many bytes of changes are kept for those who have not taken them yet; the newest one always is."""
+
+TURNS = 8
+"""How many watchers may read the log at the same time."""
 
 Subject = tuple[str | None, str | None]
 """What is watched: namespace and name of a stream, None for any; namespace "" for images."""
@@ -35,20 +40,20 @@ class Subscription:
         self.lagging = False
         self.closed = False
         self._changes: deque[Change] = deque()
-        self._size = 0
         self._signal = threading.Condition()
 
     def offer(self, change: Change) -> None:
-        """Queue a change, or note that there are too many."""
+        """Queue a change."""
         with self._signal:
-            if self.lagging:
-                return
-            if self._changes and self._size + change.size > WAITING:
+            if not self.lagging:
+                self._changes.append(change)
+                self._signal.notify()
+
+    def expire(self, position: int) -> None:
+        """Keep no change up to `position` any longer: a watcher that has not taken it lags."""
+        with self._signal:
+            if self._changes and self._changes[0].position <= position:
                 self._lag()
-                return
-            self._changes.append(change)
-            self._size += change.size
-            self._signal.notify()
 
     def lag(self) -> None:
         """Send the watcher to the log for what it misses."""
@@ -78,11 +83,7 @@ class Subscription:
         with self._signal:
             if not self._changes and not self.lagging and not self.closed:
                 self._signal.wait(timeout)
-            if not self._changes:
-                return None
-            change = self._changes.popleft()
-            self._size -= change.size
-            return change
+            return self._changes.popleft() if self._changes else None
 
 
 class Hub:
@@ -95,6 +96,8 @@ class Hub:
         self._store = store
         self._poll = poll
         self._replay = Replay()
+        self._kept: deque[tuple[Change, Sequence[Subscription]]] = deque()
+        self._kept_size = 0
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
         self._head = 0
@@ -104,6 +107,7 @@ class Hub:
         self._subscriptions: dict[Subject, set[Subscription]] = {}
         self._count = 0
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+        self.turns = threading.BoundedSemaphore(TURNS)
 
     def start(self) -> None:
         """Begin at the end of the log."""
@@ -199,7 +203,7 @@ class Hub:
             # Whoever subscribes from here on is not handed this batch, so it begins behind it.
             self._position = until
         if not subscriptions:
-            self._replay = Replay()
+            self._forget()
         elif after < until:
             try:
                 self._hand_out(after, until, subscriptions)
@@ -207,9 +211,14 @@ class Hub:
                 for same in subscriptions.values():
                     for subscription in same:
                         subscription.lag()
-                self._replay = Replay()
+                self._forget()
                 raise
         self._handed = until
+
+    def _forget(self) -> None:
+        self._replay = Replay()
+        self._kept.clear()
+        self._kept_size = 0
 
     def _hand_out(self, after: int, until: int, subscriptions: dict[Subject, tuple[Subscription, ...]]) -> None:
         with self._store.reading() as rows:
@@ -223,6 +232,16 @@ class Hub:
                 if change is not None:
                     for subscription in concerned:
                         subscription.offer(change)
+                    self._keep(change, concerned)
+
+    def _keep(self, change: Change, concerned: Sequence[Subscription]) -> None:
+        self._kept.append((change, concerned))
+        self._kept_size += change.size
+        while self._kept_size > WAITING and len(self._kept) > 1:
+            old, subscriptions = self._kept.popleft()
+            self._kept_size -= old.size
+            for subscription in subscriptions:
+                subscription.expire(old.position)
 
 
 def subjects(originator: str) -> tuple[Subject, ...]:

@@ -68,7 +68,7 @@ class EventMapper(Mapper[str]):
             message = f"no event is known by the topic '{topic}'"
             raise MapperDeserialisationError(message)
         try:
-            if decoder.type.class_version > 1 or state.startswith(_VERSIONED):
+            if decoder.type.class_version > 1 or state[: len(_VERSIONED)] == _VERSIONED:
                 return self._upcast(decoder.type, state)
             return decoder.decode(state)
         except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:

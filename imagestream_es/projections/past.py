@@ -157,12 +157,10 @@ class Replay:
 
 
 def _size(view: View) -> int:
-    content = (
-        250 * sum(map(len, view.items.values()))
-        if isinstance(view, StreamView)
-        else sum(len(bytes(value)) for value in view.document.values())
-    )
-    return 4096 + content
+    if isinstance(view, StreamView):
+        entries, notes = sum(map(len, view.items.values())), sum(map(len, view.stream.annotations.values()))
+        return 4096 + 250 * entries + notes
+    return 4096 + sum(len(bytes(value)) for value in view.document.values())
 
 
 def _there(view: View) -> View | None:

@@ -113,12 +113,14 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory, require: Callable[[st
     """A folder with the JavaScript client in it."""
     directory = tmp_path_factory.mktemp("javascript")
     npm = require("npm")
-    subprocess.run(
+    run = subprocess.run(
         [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", directory, "openshift-rest-client@9.1.1"],
-        check=True,
+        check=False,
         timeout=240,
         capture_output=True,
     )
+    if run.returncode:
+        pytest.skip("needs openshift-rest-client, which npm could not install")
     return directory
 
 

@@ -300,10 +300,8 @@ def impatient() -> Iterator[None]:
 
 READS: tuple[tuple[str, dict[str, str]], ...] = (
     (STREAMS, {}),
-    (STREAMS, {"limit": "1"}),
-    (STREAMS, {"resourceVersion": "1"}),
+    (STREAMS, {"limit": "1", "resourceVersion": "1"}),
     (STREAMS, {"watch": "1"}),
-    (f"{STREAMS}/web", {}),
     (f"{STREAMS}/web", {"resourceVersionMatch": "Exact"}),
 )
 
@@ -322,9 +320,7 @@ def test_no_value_of_a_parameter_breaks_a_write(client: FlaskClient, parameter: 
     for value in NASTY:
         query = {parameter: value}
         ask(client, "POST", STREAMS, scratch, query_string=query)
-        ask(client, "PUT", f"{STREAMS}/scratch", scratch, query_string=query)
-        for media_type in (MERGE, APPLY):
-            ask(client, "PATCH", f"{STREAMS}/scratch", scratch, query_string=query, content_type=media_type)
+        ask(client, "PATCH", f"{STREAMS}/scratch", scratch, query_string=query, content_type=APPLY)
         ask(client, "DELETE", f"{STREAMS}/scratch", query_string=query)
     ask(client, "DELETE", f"{STREAMS}/scratch")
 

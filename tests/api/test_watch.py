@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -157,11 +158,11 @@ ALL = 99
 versions = st.sampled_from(["", "0", "1", "1", "1", "2", "3"])
 reads = st.lists(st.sampled_from([0, 0, 1, 2, 3, ALL]), min_size=30)
 chunks = st.sampled_from([1, 2, 5, 256])
-queues = st.sampled_from([1, 10_000, 30_000, 1 << 20])
+sizes = st.sampled_from([1, 10_000, 30_000, 1 << 20])
 
 
 @thoroughly
-@given(histories, st.sampled_from(WATCHED), versions, st.integers(0, 10), reads, queues, chunks)
+@given(histories, st.sampled_from(WATCHED), versions, st.integers(0, 10), reads, sizes, chunks)
 def test_whatever_happens_what_is_told_adds_up_to_the_list_of_every_position(
     steps: list[Step],
     watched: tuple[str, dict[str, str]],
@@ -201,7 +202,7 @@ def test_whatever_happens_what_is_told_adds_up_to_the_list_of_every_position(
 
 
 @thoroughly
-@given(histories, st.sampled_from(WATCHED), reads, st.sampled_from([0.0, 0.002, 0.01]), queues)
+@given(histories, st.sampled_from(WATCHED), reads, st.sampled_from([0.0, 0.002, 0.01]), sizes)
 def test_a_client_that_comes_again_from_the_last_version_it_saw_misses_nothing(
     steps: list[Step], watched: tuple[str, dict[str, str]], reads: list[int], seconds: float, waiting: int
 ) -> None:
@@ -655,6 +656,56 @@ def test_a_client_that_goes_away_leaves_nothing_behind(world: World, client: Fla
     before.close()  # before it took anything
     after.close()
     assert world.hub.count == 0
+
+
+# --- many watches
+
+
+def test_few_watches_read_the_log_at_a_time(world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.hub.turns = threading.BoundedSemaphore(2)
+    reading, most, read = [], [], world.queries.reading
+
+    def counted(answer: Any) -> Any:
+        reading.append(1)
+        most.append(len(reading))
+        time.sleep(0.01)
+        try:
+            return read(answer)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(world.queries, "reading", counted)
+    watches = [watch(client, "imagestreams", version=1) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert (
+            list(pool.map(lambda one: told(one.take(2)), watches)) == [[("ADDED", "web", 2), ("ADDED", "web", 3)]] * 8
+        )
+    assert max(most) == 2
+
+
+def test_a_watch_that_waits_for_its_turn_keeps_its_timeout_and_tells_no_lies(
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "TURN", 0.01)
+    for _ in range(hub.TURNS):
+        world.hub.turns.acquire()
+    assert told(list(watch(client, STREAMS, version=1, timeoutSeconds=1, **MARKED))) == [("BOOKMARK", "", 1)]
+
+
+def test_what_a_quick_watcher_has_taken_is_not_kept_for_long(
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "WAITING", 20_000)
+    again, subscribe = [], world.hub.subscribe
+    monkeypatch.setattr(world.hub, "subscribe", lambda subject: again.append(subject) or subscribe(subject))
+    quick, slow = watch(client, STREAMS, version=3), watch(client, STREAMS, version=3)
+    for number in range(20):
+        at = update(world, "shop", "web", labels={"number": str(number)})
+        assert told(quick.take(1)) == [("MODIFIED", "web", at)]
+    assert len(again) == 2
+    dispatched(world)
+    assert [at for _, _, at in told(slow.take(20))] == [*range(4, 24)]
+    assert len(again) == 3  # the slow one lost its place and found it again in the log
 
 
 # --- failures

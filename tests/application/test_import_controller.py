@@ -667,7 +667,7 @@ def test_it_runs_beside_the_service_by_itself(tmp_path: Path, registry: FakeRegi
     digest = registry.push("shop/web", "latest")
     bench.create(bench.tag())
     bench.services.close()
-    bench.services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",)))
+    bench.services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",), import_controller="on"))
     until(lambda: bench.images() == [digest])  # of before
     bench.create(bench.tag(), name="other")
     until(lambda: bench.images(name="other") == [digest])  # of now
@@ -708,7 +708,7 @@ def test_it_ends_at_once_though_a_registry_hangs(bench: Bench, registry: FakeReg
     registry.guard = hang
     bench.create(bench.tag())
     bench.services.close()
-    services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",)))
+    services = build(Settings(data_dir=bench.directory, import_allow=("127.0.0.1",), import_controller="on"))
     assert asked.wait(20)
     began = time.monotonic()
     services.drain()
