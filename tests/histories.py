@@ -260,7 +260,7 @@ def a_world() -> Iterator[World]:
 
 def shown(world: World, at: int | None = None) -> dict[str, Any]:
     """All that can be asked about streams and images, in plain values by id."""
-    found = [*world.queries.image_streams(None, at).found, *world.queries.images(at).found]
+    found: list[StreamView | Image] = [*world.queries.image_streams(None, at).found, *world.queries.images(at).found]
     return {id_of(view): plain(view) for view in found}
 
 

@@ -76,7 +76,7 @@ def delete(world: World, namespace: str, name: str) -> int:
 # --- questions
 
 
-def get(client: FlaskClient, path: str, accept: str = "application/json", **query: object) -> TestResponse:
+def get(client: FlaskClient, path: str, accept: str = "application/json", **query: Any) -> TestResponse:
     """GET a path, or one below the image API; `match` and `version` stand for the long parameters."""
     long = {"version": "resourceVersion", "match": "resourceVersionMatch"}
     args = {long.get(name, name): str(value) for name, value in query.items()}
@@ -84,10 +84,15 @@ def get(client: FlaskClient, path: str, accept: str = "application/json", **quer
     return client.get(where, query_string=args, headers={"Accept": accept})
 
 
-def listed(client: FlaskClient, path: str, **query: object) -> dict[str, Any]:
+def listed(client: FlaskClient, path: str, **query: Any) -> dict[str, Any]:
     answer = get(client, path, **query)
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json
+    return body(answer)
+
+
+def body(answer: TestResponse) -> dict[str, Any]:
+    found = answer.json
+    assert isinstance(found, dict)
     return found
 
 
@@ -99,7 +104,7 @@ def names(found: dict[str, Any]) -> list[str]:
 
 def refused(answer: TestResponse, code: int, reason: str) -> dict[str, Any]:
     """The Status of a refusal."""
-    status: dict[str, Any] = answer.json
+    status = body(answer)
     told = (answer.status_code, status["kind"], status["status"], status["code"], status["reason"])
     assert told == (code, "Status", "Failure", code, reason)
     return status
@@ -110,7 +115,7 @@ class Watching:
 
     def __init__(self, answer: TestResponse) -> None:
         self.answer = answer
-        self._chunks = iter(answer.response)
+        self._chunks: Iterator[Any] = iter(answer.response)
         assert next(self._chunks) == b""  # the headers go out before anything happens
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -133,7 +138,7 @@ class Watching:
         self.answer.close()
 
 
-def watch(client: FlaskClient, path: str, **query: object) -> Watching:
+def watch(client: FlaskClient, path: str, **query: Any) -> Watching:
     """Watch a path, until the end of time unless `timeoutSeconds` is given."""
     answer = get(client, path, **{"watch": "true"} | query)
     assert answer.status_code == 200, answer.text

@@ -39,7 +39,7 @@ class LiveWatch:
 
     def until(self, version: int) -> list[tuple[str, str, int]]:
         """Type, name and version of its events up to a version."""
-        told = []
+        told: list[tuple[str, str, int]] = []
         while not told or told[-1][2] < version:
             told += tell(self.take(1))
         return told

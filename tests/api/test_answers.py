@@ -22,7 +22,7 @@ YAML = "application/yaml"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of one application for all tests here."""
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("answers") / "data"))
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("answers") / "data", import_controller="off"))
     client = app.test_client()
     client.post(STREAMS, json={"metadata": {"name": "there"}})
     yield client

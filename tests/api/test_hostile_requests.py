@@ -29,7 +29,7 @@ RESOURCES = sorted(
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of one application, in which there are two streams."""
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data"))
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off"))
     client = app.test_client()
     for name in ("web", "api"):
         assert ask(client, "POST", STREAMS, {"metadata": {"name": name}}).status_code == 201

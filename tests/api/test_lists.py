@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from histories import IMAGES, Step, World, a_world, histories, raw, thoroughly
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_api import BASE, PARTIAL, TABLE, client_of, create, delete, get, listed, names, push, refused, update
+from image_api import BASE, PARTIAL, TABLE, body, client_of, create, delete, get, listed, names, push, refused, update
 from werkzeug.test import TestResponse
 
 from api import listing
@@ -161,7 +161,7 @@ def test_a_version_that_comes_soon_is_waited_for(world: World, client: FlaskClie
     push(world, "shop", "web", "v2")
     asking.join()
     assert answers[0].status_code == 200
-    assert int(answers[0].json["metadata"]["resourceVersion"]) <= 6
+    assert int(body(answers[0])["metadata"]["resourceVersion"]) <= 6
 
 
 # --- pages
@@ -216,7 +216,7 @@ def test_pages_of_an_old_version_are_of_that_version(world: World, client: Flask
 def test_with_selectors_nobody_counts_what_remains(world: World, client: FlaskClient) -> None:
     for name in "abcd":
         create(world, "shop", name, labels={"tier": "front"})
-    query = {"labelSelector": "tier=front", "limit": 2}
+    query: Any = {"labelSelector": "tier=front", "limit": 2}
     parts = pages(client, "imagestreams", **query)
     assert [names(part) for part in parts] == [["shop/a", "shop/b"], ["shop/c", "shop/d"]]
     assert parts[0]["metadata"].keys() == {"resourceVersion", "continue"}
@@ -295,7 +295,7 @@ def test_a_token_goes_with_no_version_but_0(client: FlaskClient) -> None:
 def test_a_token_fits_into_a_url(client: FlaskClient) -> None:
     token = listed(client, "imagestreams", limit=1)["metadata"]["continue"]
     answer = client.get(f"{BASE}/imagestreams?continue={token}")
-    assert names(answer.json) == ["tools/web"]
+    assert names(body(answer)) == ["tools/web"]
 
 
 # --- order
@@ -520,7 +520,7 @@ def test_a_patch_is_of_the_present_whatever_version_its_url_names(world: World, 
         content_type="application/merge-patch+json",
     )
     assert answer.status_code == 200, answer.text
-    assert answer.json["metadata"]["labels"] == {"a": "b", "c": "d"}
+    assert body(answer)["metadata"]["labels"] == {"a": "b", "c": "d"}
 
 
 # --- forms

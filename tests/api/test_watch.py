@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import pytest
 from flask.testing import FlaskClient
@@ -34,11 +35,13 @@ from image_api import (
 from api import create_app, listing
 from api import watch as watching
 from api.resources import image_streams
+from api.schemas.image_stream import image_stream_json
 from imagestream_es.application import hub
 from imagestream_es.application.commands import NOTHING_EXPECTED, Caller
 from imagestream_es.bootstrap import build
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image_stream import DesiredStream
+from imagestream_es.projections.past import Replay
 from imagestream_es.settings import Settings
 
 PARTIAL = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
@@ -214,9 +217,9 @@ def test_a_client_that_comes_again_from_the_last_version_it_saw_misses_nothing(
         follower = Follower(client_of(world), *watched)
         follower.seen = 1
         for _, read in zip(world.live_through(steps), reads, strict=False):
-            events = follower.watch(version=max([follower.seen, *follower.past]), **MARKED) if read else []
-            for event in events:
-                follower.tell(event)
+            if read:
+                for event in follower.watch(version=max([follower.seen, *follower.past]), **MARKED):
+                    follower.tell(event)
         patch.setattr(watching, "_seconds", lambda _: 60.0)
         patch.setattr(watching, "BOOKMARKS", 0.0)
         last = follower.watch(version=max([follower.seen, *follower.past]), **MARKED)
@@ -545,11 +548,11 @@ def test_a_change_is_shown_once_for_all_who_watch_it_alike(
     world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watches = [watch(client, path, version=3) for path in (STREAMS, "imagestreams") for _ in range(20)]
-    shown, show = [], image_streams.image_stream_json
-    monkeypatch.setattr(image_streams, "image_stream_json", lambda *args: shown.append(args) or show(*args))
+    show = Mock(wraps=image_stream_json)
+    monkeypatch.setattr(image_streams, "image_stream_json", show)
     update(world, "shop", "web", labels={"a": "b"})
     assert {version(next(one)) for one in watches} == {4}
-    assert len(shown) == 1
+    assert show.call_count == 1
 
 
 # --- bookmarks and ends
@@ -635,10 +638,10 @@ def test_an_idle_watch_without_bookmarks_says_nothing_and_sleeps(
     world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "BOOKMARKS", 0.01)
-    asked, ask = [], hub.Subscription.next
-    monkeypatch.setattr(hub.Subscription, "next", lambda self, timeout: asked.append(timeout) or ask(self, timeout))
+    ask = create_autospec(hub.Subscription.next, side_effect=hub.Subscription.next)
+    monkeypatch.setattr(hub.Subscription, "next", ask)
     assert list(watch(client, STREAMS, version=3, timeoutSeconds=1)) == []
-    assert len(asked) <= 3
+    assert ask.call_count <= 3
 
 
 def test_when_the_hub_closes_watches_end(world: World, client: FlaskClient) -> None:
@@ -696,16 +699,16 @@ def test_what_a_quick_watcher_has_taken_is_not_kept_for_long(
     world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "WAITING", 20_000)
-    again, subscribe = [], world.hub.subscribe
-    monkeypatch.setattr(world.hub, "subscribe", lambda subject: again.append(subject) or subscribe(subject))
+    subscribe = Mock(wraps=world.hub.subscribe)
+    monkeypatch.setattr(world.hub, "subscribe", subscribe)
     quick, slow = watch(client, STREAMS, version=3), watch(client, STREAMS, version=3)
     for number in range(20):
         at = update(world, "shop", "web", labels={"number": str(number)})
         assert told(quick.take(1)) == [("MODIFIED", "web", at)]
-    assert len(again) == 2
+    assert subscribe.call_count == 2
     dispatched(world)
     assert [at for _, _, at in told(slow.take(20))] == [*range(4, 24)]
-    assert len(again) == 3  # the slow one lost its place and found it again in the log
+    assert subscribe.call_count == 3  # the slow one lost its place and found it again in the log
 
 
 # --- failures
@@ -739,7 +742,7 @@ def test_after_a_failure_of_the_hub_nothing_is_missed_or_old(
     events = watch(client, STREAMS, version=3)
     update(world, "shop", "web", labels={"a": "b"})
     dispatched(world)
-    monkeypatch.setattr(hub.Replay, "change", failing)
+    monkeypatch.setattr(Replay, "change", failing)
     push(world, "shop", "web", "v1")
     while "the hub failed" not in caplog.text:
         time.sleep(0.001)

@@ -28,6 +28,8 @@ from imagestream_es.domain.references import (
     split_stream_image,
     split_stream_tag,
     stream_name_problem,
+    tag_name_problem,
+    tag_text_problem,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data/registry/references.json").read_text())
@@ -293,7 +295,18 @@ def test_an_image_that_is_not_named_by_a_digest_has_at_most_63_characters() -> N
     assert image_name_problem("sha512:" + "0" * 128) is None
     assert image_name_problem("other+alg:" + "0" * 64) is None
     assert image_name_problem("sha256:" + "g" * 64) == "must be no more than 63 characters"
+    assert image_name_problem("other+alg:" + "0" * 255) == "must be no more than 255 characters"
     assert image_name_problem("a/b") == "may not contain '/'"
+
+
+def test_any_printable_text_of_moderate_length_is_a_tag_but_not_every_one_is_a_name() -> None:
+    for text in ("latest", "a/b", "a:b", "é", "..", "t" * 255):
+        assert tag_text_problem(text) is None
+    for text in ("a\nb", "a\0b", "\u202e", "t" * 256):
+        assert tag_text_problem(text) is not None
+        assert tag_name_problem(text) is not None
+    for text in ("a/b", "a:b", "a@b"):
+        assert tag_name_problem(text) == "a tag may not contain ':', '@' or '/'"
 
 
 def test_a_namespace_is_a_lowercase_label() -> None:
