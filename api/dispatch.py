@@ -241,8 +241,9 @@ def _list(target: Resource, call: Call) -> Answer:
 def _delete_collection(target: Resource, call: Call) -> Answer:
     """Delete the objects that the selectors choose, one after another."""
     assert target.delete is not None
-    delete_expected(call)  # refuses options that cannot be read, whatever there is to delete
-    _ = call.dry
+    # Options that cannot be read are refused, whatever there is to delete.
+    delete_expected(call)
+    call.dry  # noqa: B018 (raises for a dryRun that is not one)
     found = _list(target, call).body
     deleted = []
     for item in found["items"]:

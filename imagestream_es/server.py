@@ -60,7 +60,8 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
     log_to_stderr()
     tls = _tls(settings)
     listener = _bind(settings)
-    _make_data_dir(settings.data_dir)
+    if not settings.database_url:
+        _make_data_dir(settings.data_dir)
     _allow_many_connections()
     app = create_app(settings)
     service = app.extensions["imagestream"]
