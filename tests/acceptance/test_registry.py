@@ -1,0 +1,228 @@
+"""Images that are pushed to a real registry become the histories of image streams."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import COMMAND, Service
+from real_registry import Images, RealRegistry
+
+SECRET = "hook-secret"
+PUBLIC = "registry.example.test:5000"
+STREAMS = "/apis/image.openshift.io/v1/namespaces/{}/imagestreams/{}"
+IMAGES = "/apis/image.openshift.io/v1/images/"
+
+
+@pytest.fixture(scope="session")
+def images(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """hello, hello2, docker, multi and artifact, built without a network."""
+    directory = tmp_path_factory.mktemp("images")
+    for program in ("umoci", "jq", "zstd", "skopeo"):
+        require(program)
+    registry = RealRegistry(require("docker-registry"), tmp_path_factory.mktemp("building")).start()
+    try:
+        script = Path(__file__).parents[1] / "data" / "make_images.sh"
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "KEEP_DIR": str(directory), "HOME": str(directory)}
+        done = subprocess.run(
+            ["bash", script, registry.host], env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        registry.kill()
+    return Images(require("skopeo"), directory / "layout")
+
+
+@pytest.fixture
+def start_registry(require: Callable[[str], str], tmp_path_factory) -> Iterator[Callable[..., RealRegistry]]:
+    """`start_registry(config)` makes a registry that is not started yet."""
+    made: list[RealRegistry] = []
+
+    def make(config: dict[str, Any] | None = None) -> RealRegistry:
+        made.append(RealRegistry(require("docker-registry"), tmp_path_factory.mktemp("registry"), config))
+        return made[-1]
+
+    yield make
+    for registry in made:
+        registry.kill()
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    file = tmp_path / "hook-secret"
+    file.write_text(SECRET + "\n")
+    return file
+
+
+@pytest.fixture
+def start_listening(start_service: Callable[..., Service], secret_file: Path) -> Callable[..., Service]:
+    """`start_listening(url)` starts a service that takes in what is pushed to the registry at a URL."""
+
+    def start(url: str, *options: str) -> Service:
+        listening = ["--registry-url", url, "--registry-webhook-secret-file", str(secret_file)]
+        grace = [] if "--registry-sweep-grace" in options else ["--registry-sweep-grace", "200ms"]
+        return start_service("--internal-registry", PUBLIC, *listening, *grace, *options)
+
+    return start
+
+
+@pytest.fixture
+def pair(start_registry, start_listening) -> tuple[RealRegistry, Service]:
+    """A registry and a service that knows of it."""
+    registry = start_registry()
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "0s")
+    registry.tell(f"{service.url}/hooks/registry", SECRET)
+    return registry.start(), service
+
+
+def get(service: Service, path: str) -> Any:
+    status, body = service.request(path)
+    return json.loads(body) if status == 200 else None
+
+
+def history(service: Service, place: str, tag: str) -> list[str]:
+    """The images of a tag, newest first."""
+    stream = get(service, STREAMS.format(*place.split("/")))
+    tags = {each["tag"]: each["items"] for each in ((stream or {}).get("status", {}).get("tags") or [])}
+    return [item["image"] for item in tags.get(tag, ())]
+
+
+def eventually(ask: Callable[[], Any], wanted: Any, seconds: float = 20) -> None:
+    """Wait until a question is answered as wanted."""
+    end = time.monotonic() + seconds
+    while (found := ask()) != wanted:
+        assert time.monotonic() < end, f"{found!r} is not {wanted!r}"
+        time.sleep(0.02)
+
+
+def sweep(service: Service, secret_file: Path) -> subprocess.CompletedProcess[str]:
+    command = [COMMAND, "sweep", "--server", service.url, "--registry-webhook-secret-file", secret_file]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_pushes_become_the_history_of_a_tag(pair, images):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+
+    images.push("hello", registry.host, "demo/hello:stable")
+    eventually(lambda: history(service, "demo/hello", "stable"), [hello])
+
+    other = images.push("hello2", registry.host, "demo/hello:latest")  # a move
+    eventually(lambda: history(service, "demo/hello", "latest"), [other, hello])
+
+    images.push("hello", registry.host, "demo/hello:latest")  # back
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello, other, hello])
+
+    images.push("hello", registry.host, "demo/hello:latest")  # again
+    images.push("hello2", registry.host, "demo/hello:last")
+    eventually(lambda: history(service, "demo/hello", "last"), [other])
+    assert history(service, "demo/hello", "latest") == [hello, other, hello]
+
+    stream = get(service, STREAMS.format("demo", "hello"))
+    assert stream["spec"].get("tags", []) == []
+    newest = next(tag for tag in stream["status"]["tags"] if tag["tag"] == "latest")["items"][0]
+    assert newest["dockerImageReference"] == f"{PUBLIC}/demo/hello@{hello}"
+    assert get(service, IMAGES + hello)["dockerImageReference"] == f"{PUBLIC}/demo/hello@{hello}"
+
+
+def test_an_index_comes_with_its_parts(pair, images):
+    registry, service = pair
+    index = images.push("multi", registry.host, "demo/multi:latest", "--all")
+    eventually(lambda: history(service, "demo/multi", "latest"), [index])
+    parts = get(service, IMAGES + index)["dockerImageManifests"]
+    assert [(part["architecture"], part["os"]) for part in parts] == [("amd64", "linux"), ("arm64", "linux")]
+    assert [get(service, IMAGES + part["digest"])["dockerImageMetadata"]["Architecture"] for part in parts] == [
+        "amd64",
+        "arm64",
+    ]
+
+
+def test_a_signature_is_no_image(pair, images):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    images.push("artifact", registry.host, "demo/hello:sha256-sig")
+    images.push("hello2", registry.host, "demo/hello:after")
+    eventually(lambda: len(history(service, "demo/hello", "after")), 1)
+    assert history(service, "demo/hello", "sha256-sig") == []
+    assert history(service, "demo/hello", "latest") == [hello]
+
+
+def test_deleting_in_the_registry_changes_no_history(pair, images):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+    registry.delete("demo/hello", hello)
+    other = images.push("hello2", registry.host, "demo/hello:later")
+    eventually(lambda: history(service, "demo/hello", "later"), [other])
+    assert history(service, "demo/hello", "latest") == [hello]
+    assert get(service, IMAGES + hello) is not None
+
+
+def test_what_is_pushed_while_the_service_is_down_is_told_when_it_is_back(pair, images):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+    service.kill()
+    other = images.push("hello2", registry.host, "demo/hello:latest")
+    images.push("hello", registry.host, "demo/hello:latest")
+    service._options = (*service._options, "--registry-sweep-grace", "30s")  # the registry's own word comes first
+    service.restart()
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello, other, hello])
+
+
+def test_what_a_killed_registry_could_not_tell_is_found_by_a_sweep(pair, images, secret_file):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+    registry.tell("http://127.0.0.1:9/nobody", SECRET)
+    registry.kill()
+    registry.start()
+    other = images.push("hello2", registry.host, "demo/hello:latest")
+    index = images.push("multi", registry.host, "demo/new:1.0", "--all")
+    registry.kill()
+    registry.tell(f"{service.url}/hooks/registry", SECRET)
+    registry.start()
+    assert history(service, "demo/hello", "latest") == [hello]
+    done = sweep(service, secret_file)
+    # How many it found differs: the service also sweeps by itself when it meets a new registry.
+    assert done.stdout.startswith("Looked at 2 tags in 2 repositories, found "), done.stderr
+    assert done.returncode == 0
+    eventually(lambda: history(service, "demo/hello", "latest"), [other, hello])
+    eventually(lambda: history(service, "demo/new", "1.0"), [index])
+    assert sweep(service, secret_file).stdout == "Looked at 2 tags in 2 repositories, found 0 pushes.\n"
+
+
+def test_a_registry_that_was_started_anew_is_swept_when_it_tells_something(pair, images):
+    registry, service = pair
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+    registry.tell("http://127.0.0.1:9/nobody", SECRET)
+    registry.kill()
+    registry.start()
+    other = images.push("hello2", registry.host, "demo/hello:latest")
+    registry.kill()
+    registry.tell(f"{service.url}/hooks/registry", SECRET)
+    registry.start()
+    images.push("docker", registry.host, "demo/docker:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [other, hello])
+
+
+def test_a_service_that_starts_finds_what_was_pushed_before(start_registry, start_listening, images):
+    registry = start_registry().start()
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "0s")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+
+
+def test_a_registry_is_swept_now_and_then(start_registry, start_listening, images):
+    registry = start_registry().start()
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "500ms")
+    time.sleep(0.5)
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    eventually(lambda: history(service, "demo/hello", "latest"), [hello])
