@@ -31,11 +31,15 @@ class RealRegistry:
     def __init__(self, program: str, directory: Path, config: Mapping[str, Any] | None = None) -> None:
         self._program = program
         self._directory = directory
-        self._config = config or {}
+        self._config = dict(config or {})
         self.port = high_port()
         self.host = f"127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._hook: dict[str, Any] = {}
+
+    def configure(self, **parts: Any) -> None:
+        """Replace parts of the configuration from the next start on."""
+        self._config |= parts
 
     def tell(self, url: str, secret: str, **more: Any) -> None:
         """Have notifications sent to a URL from the next start on."""

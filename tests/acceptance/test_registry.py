@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import random
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +15,9 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, Service
+from fake_registry import FakeRegistry, fake_registry
 from real_registry import Images, RealRegistry
+from token_server import make_certificate, token_server
 
 SECRET = "hook-secret"
 PUBLIC = "registry.example.test:5000"
@@ -226,3 +232,123 @@ def test_a_registry_is_swept_now_and_then(start_registry, start_listening, image
     time.sleep(0.5)
     hello = images.push("hello", registry.host, "demo/hello:latest")
     eventually(lambda: history(service, "demo/hello", "latest"), [hello])
+
+
+# --- access
+
+
+BASIC = base64.b64encode(b"dev:hunter2").decode()
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Callable[[RealRegistry], list[str]]:
+    """The options that tell a service who it is to a registry."""
+
+    def options(registry: RealRegistry) -> list[str]:
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps({"auths": {registry.host: {"auth": BASIC}}}))
+        return ["--registry-credentials-file", str(file)]
+
+    return options
+
+
+def check_both_ways(registry: RealRegistry, service: Service, images: Images, first: str, *options: str) -> None:
+    """What was pushed before the service started is found, what is pushed now is told."""
+    eventually(lambda: history(service, "demo/hello", "latest"), [first])
+    registry.kill()
+    registry.tell(f"{service.url}/hooks/registry", SECRET)
+    registry.start()
+    index = images.push("multi", registry.host, "demo/multi:1.0", "--all", *options)
+    eventually(lambda: history(service, "demo/multi", "1.0"), [index])
+
+
+def test_a_registry_may_want_a_password(start_registry, start_listening, images, credentials, require, tmp_path):
+    file = tmp_path / "htpasswd"
+    file.write_bytes(
+        subprocess.run([require("htpasswd"), "-Bbn", "dev", "hunter2"], check=True, capture_output=True).stdout
+    )
+    registry = start_registry({"auth": {"htpasswd": {"realm": "test", "path": str(file)}}}).start()
+    hello = images.push("hello", registry.host, "demo/hello:latest", "--dest-creds", "dev:hunter2")
+    service = start_listening(f"http://{registry.host}", *credentials(registry))
+    check_both_ways(registry, service, images, hello, "--dest-creds", "dev:hunter2")
+
+
+def test_a_registry_may_want_tokens(start_registry, start_listening, images, credentials, require, tmp_path):
+    openssl = require("openssl")
+    certificate, key = make_certificate(openssl, tmp_path)
+    with token_server(openssl, certificate, key, "registry", f"Basic {BASIC}") as realm:
+        token = {"realm": realm, "service": "registry", "issuer": "tests", "rootcertbundle": str(certificate)}
+        registry = start_registry({"auth": {"token": token}}).start()
+        hello = images.push("hello", registry.host, "demo/hello:latest", "--dest-creds", "dev:hunter2")
+        service = start_listening(f"http://{registry.host}", *credentials(registry))
+        check_both_ways(registry, service, images, hello, "--dest-creds", "dev:hunter2")
+
+
+def test_a_registry_may_speak_tls(start_registry, start_listening, images, require, tmp_path):
+    certificate, key = make_certificate(require("openssl"), tmp_path)
+    tls = {"certificate": str(certificate), "key": str(key)}
+    registry = start_registry()
+    registry.configure(http={"addr": registry.host, "secret": "any", "tls": tls})
+    registry.start()
+    hello = images.push("hello", registry.host, "demo/hello:latest")
+    service = start_listening(f"https://{registry.host}", "--registry-ca-file", str(certificate))
+    check_both_ways(registry, service, images, hello)
+    stranger = start_listening(f"https://{registry.host}")
+    eventually(lambda: "is not trusted" in stranger.log, True)
+    assert history(stranger, "demo/hello", "latest") == []
+
+
+# --- failures
+
+
+class Teller(threading.Thread):
+    """Tells pushes as a registry does: in order, each again until it was taken."""
+
+    def __init__(self, service: Service, events: list[dict[str, Any]]) -> None:
+        super().__init__(daemon=True)
+        self._service = service
+        self._events = events
+
+    def run(self) -> None:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        for event in self._events:
+            body = json.dumps({"events": [event]}).encode()
+            while True:
+                try:
+                    if self._service.request("/hooks/registry", "POST", body, headers)[0] == 202:
+                        break
+                except (OSError, http.client.HTTPException):
+                    pass
+                time.sleep(0.02)
+
+
+def made_up_pushes(registry: FakeRegistry, count: int) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Pushes to three repositories, and what their tags then have pointed to, newest first."""
+    events, expected = [], {f"team/app-{number}": [] for number in range(3)}
+    for number in range(count):
+        repository = f"team/app-{number % 3}"
+        digest = registry.push(repository, number=number // 2)
+        if expected[repository][:1] != [digest]:
+            expected[repository].insert(0, digest)
+        media_type = "application/vnd.docker.distribution.manifest.v2+json"
+        target = {"mediaType": media_type, "digest": digest, "repository": repository, "tag": "latest"}
+        stamp = f"2026-01-01T00:00:00.{number:09}Z"
+        events.append({"id": f"event-{number}", "timestamp": stamp, "action": "push", "target": target})
+    return events, expected
+
+
+def test_a_service_that_is_killed_loses_no_push_and_repeats_none(start_listening):
+    rng = random.Random(7)
+    with fake_registry() as registry:
+        events, expected = made_up_pushes(registry, 300)
+        service = start_listening(registry.url)
+        teller = Teller(service, events)
+        teller.start()
+        for _ in range(6):
+            time.sleep(rng.uniform(0.05, 0.5))
+            service.kill()
+            service.restart()
+        teller.join(60)
+        assert not teller.is_alive()
+        for repository, digests in expected.items():
+            eventually(lambda where=repository: history(service, where, "latest"), digests, 60)
