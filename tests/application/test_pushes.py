@@ -200,9 +200,8 @@ def test_captured_pushes_make_the_images_that_openshift_makes(listen, registry):
     for file in sorted((DATA / "notifications").glob("push-*.json")):
         assert listener.post(file.read_bytes()).status_code == 202
     # One of demo/hello, which this registry does not have, but whose image is known from golden/hello or gone.
-    eventually(
-        lambda: sum(listener.counts().get(key, 0) for key in ("mapped", "gone", "artifact", "invalid manifest")), 11
-    )
+    outcomes = ("mapped", "gone", "artifact", "invalid manifest")
+    eventually(lambda: sum(listener.counts().get(key, 0) for key in outcomes), 11)
     counts = listener.counts()
     assert (counts["artifact"], counts["invalid manifest"]) == (1, 1)
     assert (counts["no manifest"], counts["untagged"]) == (1, 1)
@@ -432,3 +431,12 @@ def test_a_registry_that_is_down_at_the_start_is_swept_when_it_is_up(listen, reg
     time.sleep(0.1)
     registry.pages["/v2/_catalog"] = page
     listener.await_counts(mapped=1)
+
+
+def test_pushes_become_history_in_postgresql_too(listen, registry, postgres_url):
+    digests, listener = [registry.push("team/app", number=str(n)) for n in range(3)], listen(database_url=postgres_url)
+    for second, digest in enumerate(digests):
+        listener.tell(digest, second=second)
+    listener.tell(digests[0], second=0)
+    listener.await_counts(mapped=3, late=1)
+    assert listener.history() == digests[::-1]
