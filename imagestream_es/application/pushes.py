@@ -130,7 +130,8 @@ class Pushes:
 
         def decide(work: Work) -> int:
             added = inbox.add(work.rows, arrivals)
-            work.keeps = True
+            if added:
+                work.keeps = True
             return added
 
         added = self._execute(decide) if arrivals else 0
@@ -144,7 +145,8 @@ class Pushes:
 
         def decide(work: Work) -> int:
             dropped = inbox.forget(work.rows, before)
-            work.keeps = True
+            if dropped:
+                work.keeps = True
             return dropped
 
         self._execute(decide)

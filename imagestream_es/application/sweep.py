@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -155,17 +155,16 @@ class Sweeper:
     def sweep(self) -> Swept:
         """Compare everything once, and have repaired what differs. Raises RegistryError, PersistenceError."""
         swept = Swept()
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE, "sweep") as pool:
-            suspects: dict[str, list[str]] = {}
-            for repository in self._repositories():
-                self._go_on(0)
-                found = self._compare(pool, swept, repository, None)
-                if found:
-                    suspects[repository] = [tag for tag, _ in found]
-            if suspects:
-                self._go_on(self._grace)
-                for repository, tags in suspects.items():
-                    swept.repaired += self._repair(repository, self._compare(pool, swept, repository, tags))
+        suspects: dict[str, list[str]] = {}
+        for repository in self._repositories():
+            self._go_on(0)
+            found = self._compare(swept, repository, None)
+            if found:
+                suspects[repository] = [tag for tag, _ in found]
+        if suspects:
+            self._go_on(self._grace)
+            for repository, tags in suspects.items():
+                swept.repaired += self._repair(repository, self._compare(swept, repository, tags))
         return swept
 
     def _go_on(self, after: float) -> None:
@@ -178,9 +177,7 @@ class Sweeper:
         found = self._registry.client("", CATALOG_SECONDS).repositories()
         return [repository for repository in found if not repository_problem(repository)]
 
-    def _compare(
-        self, pool: ThreadPoolExecutor, swept: Swept, repository: str, tags: Sequence[str] | None
-    ) -> list[tuple[str, Tagged]]:
+    def _compare(self, swept: Swept, repository: str, tags: Sequence[str] | None) -> list[tuple[str, Tagged]]:
         """The tags (None: all) of a repository that point to something else than is known here."""
         assert self._registry is not None
         client = self._registry.client(repository, REPOSITORY_SECONDS)
@@ -192,7 +189,7 @@ class Sweeper:
             _logger.warning("the tags of %s could not be listed: %s", repository, error)
             swept.failed += 1
             return []
-        found = list(pool.map(lambda tag: _tagged(client, repository, tag), wanted))
+        found = self._all_tagged(client, repository, wanted)
         if tags is None:
             swept.repositories += 1
             swept.tags += len(found)
@@ -203,6 +200,31 @@ class Sweeper:
             for tag, one in zip(wanted, found, strict=True)
             if isinstance(one, Tagged) and one.digest not in known[tag] and not media_type_problem(one.media_type)
         ]
+
+    def _all_tagged(
+        self, client: RegistryClient, repository: str, tags: Sequence[str]
+    ) -> list[Tagged | RegistryError | None]:
+        """What tags point to, asked some at a time. Raises Stopped."""
+        found: list[Tagged | RegistryError | None] = [None] * len(tags)
+        numbers = iter(range(len(tags)))
+        turn = threading.Lock()
+
+        def ask() -> None:
+            while not self._closed.is_set():
+                with turn:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                found[number] = _tagged(client, repository, tags[number])
+
+        # Unlike those of a pool, these keep no one who wants to stop: a registry may be slow to answer.
+        threads = [threading.Thread(target=ask, name="sweep", daemon=True) for _ in tags[:REQUESTS_AT_ONCE]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._go_on(0)
+        return found
 
     def _known(self, repository: str, tags: Iterable[str]) -> dict[str, set[str]]:
         """For each tag, the digest on top of its history and the one that was last pushed."""

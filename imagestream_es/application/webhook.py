@@ -36,7 +36,8 @@ class Webhook:
         for one in notifications:
             if one.push is None:
                 self.tally.add(one.reason)
-        self.tally.add("known", receipt.known)
+        if receipt.known:
+            self.tally.add("known", receipt.known)
         for one in notifications:
             self._meet(one)
         return receipt

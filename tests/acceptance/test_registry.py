@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import random
+import socket
 import subprocess
 import threading
 import time
@@ -352,3 +353,36 @@ def test_a_service_that_is_killed_loses_no_push_and_repeats_none(start_listening
         assert not teller.is_alive()
         for repository, digests in expected.items():
             eventually(lambda where=repository: history(service, where, "latest"), digests, 60)
+
+
+def test_a_registry_that_never_answers_does_not_keep_the_service_from_stopping(start_listening):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        service = start_listening(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        target = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "sha256:" + "a" * 64}
+        push = {"id": "a", "action": "push", "target": target | {"repository": "team/app", "tag": "v1"}}
+        body, headers = json.dumps({"events": [push]}).encode(), {"Authorization": f"Bearer {SECRET}"}
+        assert service.request("/hooks/registry", "POST", body, headers)[0] == 202
+        waiting = threading.Thread(target=lambda: service.request("/hooks/registry/sweep?wait=1", "POST", b"", headers))
+        waiting.start()
+        time.sleep(0.3)
+        before = time.monotonic()
+        assert service.stop() == (0, "")
+        assert time.monotonic() - before < 8
+        waiting.join(10)
+
+
+def test_a_sweep_that_is_not_allowed_says_so(pair, tmp_path):
+    _, service = pair
+    wrong = tmp_path / "wrong"
+    wrong.write_text("guess")
+    done = sweep(service, wrong)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {service.url} answered 401: the webhook's secret is needed\n"
+
+
+def test_a_sweep_of_a_service_that_is_not_there_says_so(pair, secret_file):
+    _, service = pair
+    service.kill()
+    done = sweep(service, secret_file)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {service.url} cannot be reached: ")
