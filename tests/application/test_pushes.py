@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from api import create_app
 from imagestream_es.application import pushes as pushes_module
 from imagestream_es.application import sweep as sweep_module
-from imagestream_es.settings import Duration, Settings
+from imagestream_es.settings import Duration, Settings, SettingsError
 
 DATA = Path(__file__).parents[1] / "data" / "registry"
 SECRET = "s3cret"
@@ -440,3 +440,24 @@ def test_pushes_become_history_in_postgresql_too(listen, registry, postgres_url)
     listener.tell(digests[0], second=0)
     listener.await_counts(mapped=3, late=1)
     assert listener.history() == digests[::-1]
+
+
+# --- files that the settings name
+
+
+@pytest.mark.parametrize(
+    ("setting", "content", "problem"),
+    [
+        ("registry_webhook_secret_file", None, "cannot read .*: No such file or directory"),
+        ("registry_webhook_secret_file", b"\n", "is empty"),
+        ("registry_ca_file", None, "cannot read .*: No such file or directory"),
+        ("registry_ca_file", b"no certificate", "holds no certificate"),
+        ("registry_credentials_file", None, "cannot read .*: No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_at_the_start(tmp_path, setting, content, problem):
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^--{setting.replace('_', '-')} .*{problem}"):
+        create_app(Settings(data_dir=tmp_path / "data", registry_url="http://127.0.0.1:9", **{setting: file}))
