@@ -365,7 +365,7 @@ def _notification(number: int, repository: str) -> tuple[bytes, str]:
     """A push of one of the made-up images, and its digest."""
     image = "sha256:" + hashlib.sha256(_made_up(number)[0]).hexdigest()
     target = {"mediaType": SCHEMA2, "digest": image, "repository": f"pushed/{repository}", "tag": "latest"}
-    stamp = f"2026-01-01T00:00:00.{number:09}Z"
+    stamp = f"2016-01-01T00:00:00.{number:09}Z"
     event = {"id": f"event-{number}", "timestamp": stamp, "action": "push", "target": target}
     return json.dumps({"events": [event]}).encode(), image
 

@@ -134,9 +134,11 @@ class Pushes:
                 work.keeps = True
             return added
 
-        added = self._execute(decide) if arrivals else 0
-        for repository in dict.fromkeys(arrival.repository for arrival in arrivals):
-            self._turns.put(repository)
+        try:
+            added = self._execute(decide) if arrivals else 0
+        finally:  # also when the outcome is unknown: they may be there
+            for repository in dict.fromkeys(arrival.repository for arrival in arrivals):
+                self._turns.put(repository)
         return Receipt(added, len(arrivals) - added)
 
     def forget_old(self) -> None:

@@ -34,6 +34,8 @@ CATALOG_SECONDS = 600.0
 REPOSITORY_SECONDS = 300.0
 FIRST_RETRY = 5.0
 """Seconds until a sweep that failed is tried again; each further time it is twice as long."""
+CLOCK_STEP = 1.1
+"""Seconds, the least to wait: registries tell the time in whole seconds, and what seems older counts as late."""
 CLOSING_SECONDS = 2.0
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class Sweeper:
         self._clock = clock
         self._tally = tally
         self._interval = interval
-        self._grace = grace
+        self._grace = max(grace, CLOCK_STEP)
         self._asked: list[Future[Swept]] = []
         self._wake = threading.Condition()
         self._closed = threading.Event()

@@ -332,7 +332,7 @@ def made_up_pushes(registry: FakeRegistry, count: int) -> tuple[list[dict[str, A
             expected[repository].insert(0, digest)
         media_type = "application/vnd.docker.distribution.manifest.v2+json"
         target = {"mediaType": media_type, "digest": digest, "repository": repository, "tag": "latest"}
-        stamp = f"2026-01-01T00:00:00.{number:09}Z"
+        stamp = f"2016-01-01T00:00:00.{number:09}Z"
         events.append({"id": f"event-{number}", "timestamp": stamp, "action": "push", "target": target})
     return events, expected
 

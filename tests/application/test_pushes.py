@@ -45,7 +45,7 @@ class Listener:
         repository, _, tag = place.partition(":")
         self.told += 1
         target = {"mediaType": SCHEMA2, "digest": digest, "repository": repository, "tag": tag}
-        stamp = f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z"
+        stamp = f"2016-01-01T00:{second // 60:02}:{second % 60:02}Z"
         event = {"id": f"event-{self.told}", "timestamp": stamp, "action": "push", "target": target, **more}
         answer = self.post(json.dumps({"events": [event]}).encode())
         assert answer.status_code == 202
@@ -91,6 +91,7 @@ def listen(tmp_path: Path, registry: FakeRegistry, monkeypatch) -> Iterator[Call
     """`listen()` starts the application; again after a `close`, over the same log."""
     monkeypatch.setattr(pushes_module, "SHORTEST_PAUSE", 0.01)
     monkeypatch.setattr(sweep_module, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(sweep_module, "CLOCK_STEP", 0.0)  # the pushes in these tests are of long ago
     secret = tmp_path / "secret"
     secret.write_text(f"{SECRET}\n")
     started: list[Listener] = []
