@@ -17,11 +17,13 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import orjson
+from eventsourcing.persistence import PersistenceError
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from imagestream_es.application.pushes import SWEEP, Pushes
 from imagestream_es.application.tally import Tally
+from imagestream_es.application.writer import Unavailable
 from imagestream_es.persistence import inbox, read_model
 from imagestream_es.persistence.store import Store
 from imagestream_es.registry.client import RegistryClient, Tagged
@@ -36,6 +38,8 @@ FIRST_RETRY = 5.0
 """Seconds until a sweep that failed is tried again; each further time it is twice as long."""
 CLOCK_STEP = 1.1
 """Seconds, the least to wait: registries tell the time in whole seconds, and what seems older counts as late."""
+SETTLING_LOOKS, SETTLING_PAUSE = 200, 0.05
+"""How often, and after how many seconds each, a sweep looks whether what it found is worked off."""
 CLOSING_SECONDS = 2.0
 
 _logger = logging.getLogger(__name__)
@@ -126,7 +130,7 @@ class Sweeper:
             except Exception as error:
                 outcome = error
                 failures += 1
-                if isinstance(error, RegistryError):
+                if isinstance(error, RegistryError | PersistenceError | Unavailable):
                     _logger.warning("the registry could not be swept: %s", error)
                 elif not self._closed.is_set():
                     _logger.exception("the registry could not be swept")
@@ -167,7 +171,18 @@ class Sweeper:
             self._go_on(self._grace)
             for repository, tags in suspects.items():
                 swept.repaired += self._repair(repository, self._compare(swept, repository, tags))
+        self._await(suspects)
         return swept
+
+    def _await(self, repositories: Iterable[str]) -> None:
+        """Give what was found the time to be worked off, so that who asked for the sweep sees it done."""
+        left = set(repositories)
+        for _ in range(SETTLING_LOOKS):
+            with self._store.reading() as rows:
+                left &= set(inbox.repositories(rows))
+            if not left:
+                return
+            self._go_on(SETTLING_PAUSE)
 
     def _go_on(self, after: float) -> None:
         """Wait so many seconds. Raises Stopped."""

@@ -199,8 +199,8 @@ def test_what_a_killed_registry_could_not_tell_is_found_by_a_sweep(pair, images,
     assert history(service, "demo/hello", "latest") == [hello]
     done = sweep(service, secret_file)
     assert (done.returncode, done.stdout) == (0, "Looked at 2 tags in 2 repositories, found 2 pushes.\n"), done.stderr
-    eventually(lambda: history(service, "demo/hello", "latest"), [other, hello])
-    eventually(lambda: history(service, "demo/new", "1.0"), [index])
+    assert history(service, "demo/hello", "latest") == [other, hello]
+    assert history(service, "demo/new", "1.0") == [index]
     assert sweep(service, secret_file).stdout == "Looked at 2 tags in 2 repositories, found 0 pushes.\n"
 
 

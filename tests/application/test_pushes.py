@@ -376,7 +376,6 @@ def test_a_sweep_finds_what_was_not_told(listen, registry):
     digest = registry.push("team/app", "v1", "v2")
     registry.push("not-mappable", "v1")
     assert swept(listener) == {"repositories": 1, "tags": 2, "repaired": 2, "failed": 0}
-    listener.await_counts(mapped=2)
     assert listener.history("team/app:v1") == listener.history("team/app:v2") == [digest]
     assert swept(listener) == {"repositories": 1, "tags": 2, "repaired": 0, "failed": 0}
 
