@@ -108,7 +108,7 @@ def service(url: str | None, options: Sequence[str] = ()) -> Iterator[Target]:
         return
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
         data = Path(directory) / "data"
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [COMMAND, "serve", "--bind", "127.0.0.1:0", "--data-dir", data, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

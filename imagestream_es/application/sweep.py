@@ -59,7 +59,7 @@ class Stopped(Exception):
 
 
 class Sweeper:
-    """Sweeps at start, on request, and every `interval` seconds (0: not); waits `grace` seconds before it repairs."""
+    """Sweeps at start, on request, and every `interval` seconds; waits `grace` seconds before it repairs."""
 
     def __init__(
         self,
@@ -138,12 +138,10 @@ class Sweeper:
             self._pause(failures)
 
     def _pause(self, failures: int) -> None:
-        times = [self._interval] if self._interval else []
-        if failures:
-            times.append(FIRST_RETRY * 2.0 ** min(failures - 1, 10))
+        retry = FIRST_RETRY * 2.0 ** min(failures - 1, 16) if failures else self._interval
         with self._wake:
             if not self._asked and not self._closed.is_set():
-                self._wake.wait(min(times) if times else None)
+                self._wake.wait(min(retry, self._interval))
 
     def _answer(self, asked: Sequence[Future[Swept]], outcome: Swept | Exception) -> None:
         with self._wake:

@@ -72,7 +72,7 @@ def start_listening(start_service: Callable[..., Service], secret_file: Path) ->
 
     def start(url: str, *options: str) -> Service:
         listening = ["--registry-url", url, "--registry-webhook-secret-file", str(secret_file)]
-        grace = [] if "--registry-sweep-grace" in options else ["--registry-sweep-grace", "200ms"]
+        grace = [] if "--registry-sweep-grace" in options else ["--registry-sweep-grace", "1s"]
         return start_service("--internal-registry", PUBLIC, *listening, *grace, *options)
 
     return start
@@ -82,7 +82,7 @@ def start_listening(start_service: Callable[..., Service], secret_file: Path) ->
 def pair(start_registry, start_listening) -> tuple[RealRegistry, Service]:
     """A registry and a service that knows of it."""
     registry = start_registry()
-    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "0s")
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "1h")
     registry.tell(f"{service.url}/hooks/registry", SECRET)
     return registry.start(), service
 
@@ -222,14 +222,14 @@ def test_a_registry_that_was_started_anew_is_swept_when_it_tells_something(pair,
 def test_a_service_that_starts_finds_what_was_pushed_before(start_registry, start_listening, images):
     registry = start_registry().start()
     hello = images.push("hello", registry.host, "demo/hello:latest")
-    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "0s")
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "1h")
     eventually(lambda: history(service, "demo/hello", "latest"), [hello])
 
 
 def test_a_registry_is_swept_now_and_then(start_registry, start_listening, images):
     registry = start_registry().start()
-    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "500ms")
-    time.sleep(0.5)
+    service = start_listening(f"http://{registry.host}", "--registry-sweep-interval", "1s")
+    time.sleep(1)
     hello = images.push("hello", registry.host, "demo/hello:latest")
     eventually(lambda: history(service, "demo/hello", "latest"), [hello])
 

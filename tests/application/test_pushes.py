@@ -102,7 +102,7 @@ def listen(tmp_path: Path, registry: FakeRegistry, monkeypatch) -> Iterator[Call
             "internal_registry": PUBLIC,
             "registry_url": registry.url,
             "registry_webhook_secret_file": secret,
-            "registry_sweep_interval": Duration(0),
+            "registry_sweep_interval": Duration(3600),
             "registry_sweep_grace": Duration(0),
             **changes,
         }
@@ -427,7 +427,7 @@ def test_a_registry_that_is_down_at_the_start_is_swept_when_it_is_up(listen, reg
     registry.push("team/app", "v1")
     page = registry.pages["/v2/_catalog"]
     registry.pages["/v2/_catalog"] = lambda _: None  # hangs up
-    listener = listen(registry_sweep_interval=Duration(3_600_000))
+    listener = listen(registry_sweep_interval=Duration(3600))
     time.sleep(0.1)
     registry.pages["/v2/_catalog"] = page
     listener.await_counts(mapped=1)
