@@ -15,6 +15,7 @@ from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS
 from api.health import add_health
+from api.hooks import add_hooks
 from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
@@ -42,6 +43,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         for resource in resources:
             _add_resource(app, services, door, resource)
     _add_discovery(app, *add_health(app, services), *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
+    add_hooks(app, services)
     app.register_error_handler(HTTPException, _http_error)
     return app
 

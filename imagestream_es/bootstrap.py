@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from uuid import uuid4
@@ -14,7 +15,11 @@ from imagestream_es.application.commands import Commands
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_controller import ImportController
 from imagestream_es.application.imports import Imports
+from imagestream_es.application.pushes import Pushes
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.sweep import Sweeper
+from imagestream_es.application.tally import Tally
+from imagestream_es.application.webhook import Webhook
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.events import Origin
 from imagestream_es.persistence.directory import DirectoryLock
@@ -22,8 +27,9 @@ from imagestream_es.persistence.store import Store
 from imagestream_es.projections.projector import catch_up
 from imagestream_es.registry.addresses import Addresses
 from imagestream_es.registry.credentials import PullSecrets
-from imagestream_es.registry.transport import Transport
-from imagestream_es.settings import Settings
+from imagestream_es.registry.internal import InternalRegistry
+from imagestream_es.registry.transport import Transport, Url
+from imagestream_es.settings import Settings, SettingsError
 
 POLL = 0.25
 """Seconds between looks for what other processes committed, where there may be some."""
@@ -40,14 +46,19 @@ class Services:
     pull_secrets: PullSecrets
     hub: Hub
     import_controller: ImportController | None
+    webhook: Webhook
+    webhook_secret: bytes | None = field(repr=False)
+    sweeper: Sweeper
+    tally: Tally
     clock: Callable[[], int]
     close: Callable[[], None]
 
     def drain(self) -> None:
-        """End what would go on for ever: watches and imports."""
+        """End what would go on for ever: watches and imports, and waiting for a sweep."""
         if self.import_controller is not None:
             self.import_controller.stop()
         self.hub.close()
+        self.sweeper.close()
 
 
 def milliseconds() -> int:
@@ -76,11 +87,49 @@ def database_file(settings: Settings) -> Path:
     return Path(settings.data_dir) / "imagestream.db"
 
 
+def read_secret(settings: Settings) -> bytes | None:
+    """The secret of the registry's webhook, None if there is none. Raises SettingsError."""
+    file = settings.registry_webhook_secret_file
+    if file is None:
+        return None
+    secret = _read("registry_webhook_secret_file", file).removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise SettingsError("registry_webhook_secret_file", f"{file} is empty.")
+    return secret
+
+
+def internal_registry(settings: Settings) -> InternalRegistry | None:
+    """The registry whose pushes are taken in, None without one. Raises SettingsError."""
+    if settings.registry_url is None:
+        return None
+    url = Url.parse(settings.registry_url)
+    trust = ssl.create_default_context()
+    if settings.registry_ca_file is not None:
+        _read("registry_ca_file", settings.registry_ca_file)
+        try:
+            trust.load_verify_locations(settings.registry_ca_file)
+        except ssl.SSLError as error:
+            raise SettingsError("registry_ca_file", f"{settings.registry_ca_file} holds no certificate.") from error
+    if settings.registry_credentials_file is not None:
+        _read("registry_credentials_file", settings.registry_credentials_file)
+    transport = Transport(Addresses([url.host, *settings.import_allow]), trust)
+    return InternalRegistry(url, transport, settings.registry_credentials_file)
+
+
+def _read(name: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(name, f"cannot read {file}: {error.strerror}.") from error
+
+
 def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Services:
     """Open the store, bring the views up to date, start the writer.
 
-    Raises DirectoryInUse if another process has the directory, PersistenceError if the store can't be used.
+    Raises SettingsError if a file that they name can't be used, DirectoryInUse if another process has the
+    directory, PersistenceError if the store can't be used.
     """
+    secret, registry = read_secret(settings), internal_registry(settings)
     with ExitStack() as stack:
         if not settings.database_url:
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
@@ -95,16 +144,37 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
         hub.start()
-        queries = Queries(store)
+        commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
         transport, secrets = Transport(Addresses(settings.import_allow)), PullSecrets(settings.pull_secrets)
         imports = Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags)
         controller = _import_controller(settings, queries, hub, imports)
         if controller is not None:
             controller.start()
             stack.callback(controller.close)
+        tally = Tally()
+        pushes = Pushes(store, writer, commands, clock, registry, tally)
+        stack.callback(pushes.close)
+        pushes.start()
+        interval, grace = settings.registry_sweep_interval.seconds, settings.registry_sweep_grace.seconds
+        sweeper = Sweeper(store, pushes, registry, clock, tally, interval=interval, grace=grace)
+        stack.callback(sweeper.close)
+        sweeper.start()
         close = stack.pop_all().close
-    commands = Commands(writer, settings.internal_registry, make_uid)
-    return Services(settings, commands, queries, imports, secrets, hub, controller, clock, close)
+    return Services(
+        settings,
+        commands,
+        queries,
+        imports,
+        secrets,
+        hub,
+        controller,
+        Webhook(pushes, tally, clock, sweeper.noticed),
+        secret,
+        sweeper,
+        tally,
+        clock,
+        close,
+    )
 
 
 def _import_controller(settings: Settings, queries: Queries, hub: Hub, imports: Imports) -> ImportController | None:

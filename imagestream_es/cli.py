@@ -21,14 +21,18 @@ Progress = Callable[[int, int], None]
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-def settings_options(*names: str) -> Callable[[Callable[[Settings], None]], Callable[..., None]]:
+_SETTINGS = {setting.name for setting in fields(Settings)}
+
+
+def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of the settings `names` (none: all), and call it with one `Settings`."""
 
-    def decorate(command: Callable[[Settings], None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
+            settings = {name: values.pop(name) for name in list(values) if name in _SETTINGS}
             with _errors_in_one_line():
-                command(Settings(**values))
+                command(Settings(**settings), **values)
 
         decorated: Callable[..., None] = run
         hints = get_type_hints(Settings, include_extras=True)
@@ -137,6 +141,30 @@ def verify(settings: Settings) -> None:
         click.echo(f"{first} (and {len(others)} more)" if others else first)
         raise SystemExit(1)
     click.echo(f"Verified {report.events} events: the log is sound and all views agree with it.")
+
+
+@main.command()
+@click.option(
+    "--server", metavar="URL", default="http://127.0.0.1:8080", show_default=True, help="The running service."
+)
+@settings_options("registry_webhook_secret_file")
+def sweep(settings: Settings, server: str) -> None:
+    """Look in the registry for pushes that the running service was not told of.
+
+    They are lost when the registry ends before it could tell them. Waits until they are found, and exits with
+    status 1 if the registry, or a part of it, could not be read.
+    """
+    from imagestream_es import sweeping
+    from imagestream_es.bootstrap import read_secret
+
+    secret = read_secret(settings)
+    if secret is None:
+        raise SettingsError("registry_webhook_secret_file", "needed.")
+    swept = sweeping.request_sweep(server, secret)
+    click.echo("Looked at {tags} tags in {repositories} repositories, found {repaired} pushes.".format(**swept))
+    if swept["failed"]:
+        click.echo(f"{swept['failed']} of them could not be read: see the log of the service.", err=True)
+        raise SystemExit(1)
 
 
 @main.command()

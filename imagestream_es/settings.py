@@ -114,6 +114,14 @@ def parse_switch(text: str) -> str:
     return text
 
 
+def parse_registry_url(text: str) -> str:
+    """The URL of a registry, `http://HOST:PORT` or with https, without a final slash. Raises ValueError."""
+    match = re.fullmatch(r"(https?)://([^/?#@]+)/?", text)
+    if match is None:
+        raise ValueError("not a URL of the form http://HOST:PORT or https://HOST:PORT, without user and password.")
+    return f"{match[1]}://{parse_registry(match[2])}"
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a setting is to its user: its kind of value, how text becomes one (or a ValueError), what for.
@@ -160,6 +168,40 @@ class Settings:
         str | None,
         Declared("HOST", parse_registry, "The same registry, as seen from outside the cluster."),
     ] = None
+
+    registry_url: Annotated[
+        str | None,
+        Declared(
+            "URL",
+            parse_registry_url,
+            "Where this service reads the internal registry, whose pushes it takes in; the host may have any address.",
+        ),
+    ] = None
+
+    registry_credentials_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Credentials for that, in the format of docker's config.json."),
+    ] = None
+
+    registry_ca_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Certificate authorities (PEM) to trust there, beside those of the system."),
+    ] = None
+
+    registry_webhook_secret_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Secret that comes with the registry's notifications; a final newline does not count."),
+    ] = None
+
+    registry_sweep_interval: Annotated[
+        Duration,
+        Declared("TIME", Duration.parse, "How often to look in the registry for pushes that were not told."),
+    ] = Duration(5 * 60)
+
+    registry_sweep_grace: Annotated[
+        Duration,
+        Declared("TIME", Duration.parse, "How long notifications may be under way before a push counts as not told."),
+    ] = Duration(30)
 
     import_allow: Annotated[
         tuple[str, ...],

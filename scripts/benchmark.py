@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.server
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +43,11 @@ class Connection:
         self._buffer = b""
 
     def request(
-        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json"
+        self, method: str, path: str, body: bytes = b"", media_type: str = "application/json", headers: str = ""
     ) -> tuple[int, bytes]:
-        """One request: status and body."""
+        """One request: status and body; each of further `headers` ends with a line end."""
         head = f"{method} {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {media_type}\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
+        head += f"Content-Length: {len(body)}\r\n{headers}\r\n"
         self._socket.sendall(head.encode() + body)
         while b"\r\n\r\n" not in self._buffer:
             self._fill()
@@ -99,15 +101,15 @@ class Target:
 
 
 @contextmanager
-def service(url: str | None) -> Iterator[Target]:
-    """The service that `url` names, or a fresh one."""
+def service(url: str | None, options: Sequence[str] = ()) -> Iterator[Target]:
+    """The service that `url` names, or a fresh one with these options."""
     if url is not None:
         yield Target(url, None, None)
         return
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
         data = Path(directory) / "data"
         process = subprocess.Popen(
-            [COMMAND, "serve", "--bind", "127.0.0.1:0", "--data-dir", data],
+            [COMMAND, "serve", "--bind", "127.0.0.1:0", "--data-dir", data, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -236,10 +238,14 @@ class Watcher(threading.Thread):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     if line.startswith(b'{"type"'):
-                        version = line.partition(b'"resourceVersion":"')[2].partition(b'"')[0]
-                        self.came.append((version.decode(), now))
+                        self.note(line, now)
         except OSError:
             return
+
+    def note(self, line: bytes, now: float) -> None:
+        """Take one line of the watch."""
+        version = line.partition(b'"resourceVersion":"')[2].partition(b'"')[0]
+        self.came.append((version.decode(), now))
 
     def close(self) -> None:
         """End the watch."""
@@ -320,7 +326,149 @@ def _write_rate(target: Target, seconds: float, during: Callable[[], None] | Non
     return sum(counts) / seconds
 
 
-ROWS: dict[str, Callable[[Target, float], Report]] = {"history": history, "watch": watch}
+WEBHOOK_SECRET = "benchmark"  # noqa: S105
+NOTIFICATIONS = 1000
+REPOSITORIES = 10
+SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def _made_up(number: int) -> tuple[bytes, bytes]:
+    """Manifest and config of one of endless images."""
+    config = json.dumps({"architecture": "amd64", "os": "linux", "number": number}).encode()
+    place = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(config)}
+    place["digest"] = "sha256:" + hashlib.sha256(config).hexdigest()
+    return json.dumps({"schemaVersion": 2, "mediaType": SCHEMA2, "config": place, "layers": []}).encode(), config
+
+
+def _serve_registry(ports: Any, count: int) -> None:
+    """A registry in a process of its own, which has made-up images in every repository."""
+    found = {f"sha256:{hashlib.sha256(one).hexdigest()}": one for number in range(count) for one in _made_up(number)}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"{}" if self.path == "/v2/" or "_catalog" in self.path else found.get(self.path.rpartition("/")[2])
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", SCHEMA2)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    ports.put(server.server_port)
+    server.serve_forever()
+
+
+def _notification(number: int, repository: str) -> tuple[bytes, str]:
+    """A push of one of the made-up images, and its digest."""
+    image = "sha256:" + hashlib.sha256(_made_up(number)[0]).hexdigest()
+    target = {"mediaType": SCHEMA2, "digest": image, "repository": f"pushed/{repository}", "tag": "latest"}
+    stamp = f"2016-01-01T00:00:00.{number:09}Z"
+    event = {"id": f"event-{number}", "timestamp": stamp, "action": "push", "target": target}
+    return json.dumps({"events": [event]}).encode(), image
+
+
+def _tell(connection: Connection, body: bytes) -> None:
+    headers = f"Authorization: Bearer {WEBHOOK_SECRET}\r\n"
+    status, answer = connection.request("POST", "/hooks/registry", body, headers=headers)
+    if status != 202:
+        raise RuntimeError(answer)
+
+
+def _pushed(connection: Connection, repository: str) -> list[str]:
+    """The images of a pushed tag, oldest first."""
+    status, answer = connection.request("GET", f"{GROUP}/namespaces/pushed/imagestreamtags/{repository}:latest")
+    if status == 404:
+        return []
+    status, answer = connection.request("GET", f"{GROUP}/namespaces/pushed/imagestreams/{repository}")
+    (tag,) = json.loads(answer)["status"]["tags"]
+    return [item["image"] for item in tag["items"]][::-1]
+
+
+def webhook(_: Target, seconds: float) -> Report:
+    """1,000 notifications at once and then some now and then, while others write: how fast, and none lost."""
+    paced = int(20 * seconds)
+    ports: Any = multiprocessing.Queue()
+    registry = multiprocessing.Process(target=_serve_registry, args=(ports, NOTIFICATIONS + paced), daemon=True)
+    registry.start()
+    with tempfile.NamedTemporaryFile("w") as secret:
+        secret.write(WEBHOOK_SECRET)
+        secret.flush()
+        options = ["--registry-url", f"http://127.0.0.1:{ports.get()}", "--registry-webhook-secret-file", secret.name]
+        try:
+            with service(None, options) as target:
+                return Report("webhook", _webhook_figures(target, seconds, paced))
+        finally:
+            registry.kill()
+
+
+def _webhook_figures(target: Target, seconds: float, paced: int) -> dict[str, Any]:
+    expected: dict[str, list[str]] = {f"app-{number}": [] for number in range(REPOSITORIES)}
+    names = list(expected)
+    figures: dict[str, Any] = {}
+    sent: dict[str, float] = {}
+    connection = target.connect()
+
+    def tell(number: int) -> None:
+        body, image = _notification(number, names[number % REPOSITORIES])
+        expected[names[number % REPOSITORIES]].append(image)
+        sent[image] = time.perf_counter()
+        _tell(connection, body)
+
+    def burst() -> None:
+        began = time.perf_counter()
+        for number in range(NOTIFICATIONS):
+            tell(number)
+        figures["told a second"] = NOTIFICATIONS / (time.perf_counter() - began)
+        asking = target.connect()
+        while any(len(_pushed(asking, name)) < len(images) for name, images in expected.items()):
+            time.sleep(0.05)
+        figures["worked off a second"] = NOTIFICATIONS / (time.perf_counter() - began)
+
+    def now_and_then() -> None:
+        for number in range(NOTIFICATIONS, NOTIFICATIONS + paced):
+            began = time.perf_counter()
+            tell(number)
+            time.sleep(max(0.05 - (time.perf_counter() - began), 0))
+
+    figures["mappings a second beside the burst"] = _write_rate(target, seconds, burst)
+    watcher = PushWatcher(target, "pushed", None)
+    watcher.start()
+    time.sleep(0.5)
+    figures["mappings a second beside the rest"] = _write_rate(target, seconds, now_and_then)
+    end = time.monotonic() + 60
+    while len(watcher.seen) < paced and time.monotonic() < end:
+        time.sleep(0.05)
+    watcher.close()
+    delays = [1000 * (came - sent[image]) for image, came in watcher.seen.items() if image in sent]
+    asking = target.connect()
+    wrong = [name for name, images in expected.items() if _pushed(asking, name) != images]
+    return figures | {
+        "pushes": NOTIFICATIONS + paced,
+        "repositories with a push lost, repeated or out of order": len(wrong),
+        "delay to who watches p50 ms": statistics.median(delays),
+        "delay to who watches p99 ms": percentile(delays, 0.99),
+    }
+
+
+class PushWatcher(Watcher):
+    """Notes when each image was first seen on top of a tag."""
+
+    def __init__(self, target: Target, namespace: str, name: str | None) -> None:
+        super().__init__(target, namespace, name)
+        self.seen: dict[str, float] = {}
+
+    def note(self, line: bytes, now: float) -> None:
+        """Take one line of the watch."""
+        # The newest entry stands first.
+        image = line.partition(b'"image":"')[2].partition(b'"')[0]
+        if image:
+            self.seen.setdefault(image.decode(), now)
+
+
+ROWS: dict[str, Callable[[Target, float], Report]] = {"history": history, "watch": watch, "webhook": webhook}
 
 
 def main() -> None:

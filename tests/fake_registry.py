@@ -53,7 +53,7 @@ class FakeRegistry:
     """The registry. `pages` are found by path with query, then by path alone; `guard` comes before all of them."""
 
     def __init__(self, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self.pages: dict[str, Answer] = {"/v2/": Page(body=b"{}")}
+        self.pages: dict[str, Answer] = {"/v2/": Page(body=b"{}"), "/v2/_catalog": Page(body=b"{}")}
         self.guard: Callable[[Handler], Page | None] | None = None
         self.requests: list[Request] = []
         self.connections = 0
@@ -75,7 +75,10 @@ class FakeRegistry:
                 if "Content-Length" not in page.headers:
                     self.send_header("Content-Length", str(len(page.body)))
                 self.end_headers()
-                self.wfile.write(page.body)
+                if self.command != "HEAD":
+                    self.wfile.write(page.body)
+
+            do_HEAD = do_GET  # noqa: N815 (the name that it looks for)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name that it overrides)
                 pass
@@ -137,6 +140,7 @@ class FakeRegistry:
         known += [tag for tag in tags if tag not in known]
         listed = json.dumps({"name": repository, "tags": sorted(known)}).encode()
         self.pages[f"/v2/{repository}/tags/list"] = Page(body=listed)
+        self.pages["/v2/_catalog"] = Page(body=json.dumps({"repositories": sorted(self._tags)}).encode())
         return digest
 
     def push(self, repository: str, *tags: str, layers: tuple[int, ...] = (10,), **config: Any) -> str:

@@ -27,6 +27,7 @@ SETTINGS = "imagestream_es.settings"
 BOOTSTRAP = "imagestream_es.bootstrap"
 MAINTENANCE = "imagestream_es.maintenance"
 SERVER = "imagestream_es.server"
+SWEEPING = "imagestream_es.sweeping"
 CLI = "imagestream_es.cli"
 API = "api"
 
@@ -40,7 +41,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     BOOTSTRAP: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, BOOTSTRAP},
     SERVER: {SETTINGS, "flask", "granian"},
-    CLI: {SETTINGS, BOOTSTRAP, MAINTENANCE, SERVER, PERSISTENCE, "eventsourcing.persistence", "click", "rich"},
+    SWEEPING: set(),
+    CLI: {
+        SETTINGS,
+        BOOTSTRAP,
+        MAINTENANCE,
+        SERVER,
+        SWEEPING,
+        PERSISTENCE,
+        "eventsourcing.persistence",
+        "click",
+        "rich",
+    },
     API: {
         SETTINGS,
         DOMAIN,
@@ -48,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         BOOTSTRAP,
         f"{PROJECTIONS}.past",  # what a question about a stream is answered with
         f"{PERSISTENCE}.store",  # a watch hands the transaction on in which it reads the log
+        f"{REGISTRY}.errors",
         f"{REGISTRY}.manifests",
         "flask",
         "jinja2",

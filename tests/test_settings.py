@@ -17,6 +17,7 @@ from imagestream_es.settings import (
     parse_database_url,
     parse_host,
     parse_registry,
+    parse_registry_url,
     parse_switch,
     parse_tag_limit,
     parse_threads,
@@ -172,3 +173,25 @@ def test_a_certificate_and_its_key_come_together(given, missing):
     with pytest.raises(SettingsError) as refusal:
         Settings(**{given: Path("file.pem")})
     assert str(refusal.value).startswith(f"{option_name(missing)} ({variable_name(missing)}): ")
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://registry.example.com/", "https://registry.example.com"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_the_url_of_a_registry_is_read(text, url):
+    assert parse_registry_url(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["registry:5000", "ftp://registry", "http://", "http://dev:hunter2@registry", "http://registry/v2/", "http://a b"],
+)
+def test_what_is_no_url_of_a_registry_is_refused_without_a_password(text):
+    with pytest.raises(ValueError, match="not ") as refusal:
+        parse_registry_url(text)
+    assert "hunter2" not in str(refusal.value)

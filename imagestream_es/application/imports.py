@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-import orjson
 from msgspec import Raw, Struct
 
 from imagestream_es.application.commands import Caller, Expected
@@ -37,8 +36,8 @@ from imagestream_es.domain.imports import Failed, Fetched, TagImport
 from imagestream_es.domain.references import DockerImageReference
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import StreamView, view_at
-from imagestream_es.registry import manifests
 from imagestream_es.registry.credentials import PullSecrets
+from imagestream_es.registry.fetch import stored_document
 from imagestream_es.registry.transport import Transport
 
 RESOURCE = "imagestreamimports"
@@ -221,7 +220,7 @@ def _attempts(request: ImportRequest, result: ImportResult) -> tuple[list[TagImp
         attempts.append(TagImport(tag=tag, source=source, outcome=_outcome(found), **msgspec.structs.asdict(policy)))
         for image in (*found.parts, found.image):
             if image is not None:
-                documents[image["metadata"]["name"]] = _document(image)
+                documents[image["metadata"]["name"]] = stored_document(image)
 
     for wanted, found in zip(request.images, result.images, strict=True):
         if wanted.tag:
@@ -238,10 +237,3 @@ def _outcome(found: ImageResult) -> Fetched | Failed:
     if found.image is not None:
         return Fetched(found.image["metadata"]["name"], found.image["dockerImageReference"])
     return Failed(found.failure.reason, found.failure.message) if found.failure else Failed("", "")
-
-
-def _document(image: manifests.Image) -> dict[str, Raw]:
-    """What is stored of a fetched image: manifest and config never are."""
-    kept = {key: value for key, value in image.items() if key not in ("dockerImageManifest", "dockerImageConfig")}
-    kept["metadata"] = {key: value for key, value in image["metadata"].items() if key != "name"}
-    return {key: Raw(orjson.dumps(value)) for key, value in kept.items() if value}

@@ -52,12 +52,17 @@ class Unavailable(Exception):
 
 
 class Work(Workspace):
-    """What a decision works on: a workspace that also answers what the domain may ask, and seals events."""
+    """What a decision works on: a workspace that also answers what the domain may ask, and seals events.
+
+    A decision that writes rows of its own sets `keeps`, as the last thing it does: nothing takes them back but a
+    failure of the store.
+    """
 
     def __init__(self, rows: Rows, streams: Streams, mapper: EventMapper, head: int, registry: str) -> None:
         super().__init__(rows, streams)
         self.registry = registry
         self.head = head
+        self.keeps = False
         self._mapper = mapper
         self._touched: dict[int, ImageStream | Image] = {}
         self._unwritten: list[tuple[int, StoredEvent]] = []
@@ -264,7 +269,7 @@ class Writer:
                 before = work.head
                 answers = [(job, *_decide(work, job)) for job in jobs]
                 work.flush()
-                if work.head == before:
+                if work.head == before and not work.keeps:
                     raise _Rollback
             self._head = work.head
         except _Rollback:

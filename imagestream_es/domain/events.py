@@ -29,8 +29,8 @@ class Origin(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """When, who, why, and through what a change came about.
 
     `at` is in milliseconds since the epoch. `actor` and `impersonator` are opaque ids, or names of the
-    service's own that begin with "system:". `door` is the kind of entrance ("api", "webhook", "import"),
-    `request` the id under which it was let in. `reason` is the caller's own free text. `key` and
+    service's own that begin with "system:". `door` is the kind of entrance ("api", "webhook", "sweep",
+    "import"), `request` the id under which it was let in. `reason` is the caller's own free text. `key` and
     `fingerprint` are the idempotency key of the request and the digest of what it asked for.
     """
 

@@ -25,7 +25,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
-from imagestream_es.persistence import read_model
+from imagestream_es.persistence import inbox, read_model
 from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
 
 
@@ -34,7 +34,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore)
-        for statement in read_model.TABLES:
+        for statement in (*read_model.TABLES, *inbox.TABLES):
             text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
             text = text.replace(" TEXT", ' TEXT COLLATE "C"')
             self.sql_create_statements.append(SQL(text).format())

@@ -27,7 +27,7 @@ from eventsourcing.sqlite import (
     SQLiteDatastore,
 )
 
-from imagestream_es.persistence import read_model
+from imagestream_es.persistence import inbox, read_model
 from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
 
 
@@ -35,7 +35,7 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose position is a column of its own."""
 
     def construct_create_table_statements(self) -> list[str]:
-        """The log's table and the views' tables."""
+        """The log's table, the views' tables, and those of the inbox."""
         log = (
             "CREATE TABLE IF NOT EXISTS stored_events ("
             "rowid INTEGER PRIMARY KEY, "
@@ -45,7 +45,8 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
             "state BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))"
         )
-        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in read_model.TABLES)]
+        tables = (*read_model.TABLES, *inbox.TABLES)
+        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables)]
 
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self._max_notification_id(c) or 0

@@ -10,8 +10,9 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +28,7 @@ from imagestream_es.registry.errors import (
     HttpOnly,
     NotARegistry,
     NoTls,
+    Overloaded,
     RegistryError,
     Unknown,
     Unreachable,
@@ -40,8 +42,10 @@ MAX_TOKEN_ANSWER = 1024 * 1024
 MAX_VALUES = 50_000
 """JSON values in one document: they take far more memory than their text."""
 MAX_TAGS = 200_000
-"""The same on one page of tags."""
+"""The same on one page of tags, or of the catalog."""
 MAX_PAGES = 1000
+CATALOG_PAGE = 1000
+"""Repositories asked for at a time; Distribution refuses more."""
 
 REQUEST_SECONDS = 30.0
 """For one request with its retries, redirects and body."""
@@ -55,6 +59,7 @@ _LONGEST_PAUSE = 5.0
 _SHORTEST_TOKEN_LIFE, _LONGEST_TOKEN_LIFE = 60.0, 3600.0
 
 _is_tag = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}").fullmatch
+_is_repository = re.compile(r"[a-z0-9._/-]{1,255}").fullmatch
 _is_token = re.compile(r"[\x21-\x7e]{1,32768}").fullmatch
 _match_next = re.compile(r'<([^<>]++)>[ \t]*+;[^<>,]*?\brel="?next\b').search
 
@@ -68,10 +73,23 @@ class Manifest:
     digest: str
 
 
+@dataclass(frozen=True)
+class Tagged:
+    """What a tag points to: the digest of a manifest and its media type.
+
+    `time` is when that was told, by the registry's clock: seconds since the epoch, None if it did not say.
+    """
+
+    digest: str
+    media_type: str
+    time: float | None
+
+
 class RegistryClient:
     """One registry, asked as one user (or as nobody) within one budget. Threads may share it.
 
-    `host` is HOST or HOST:PORT. `insecure` accepts any certificate, and plain HTTP where there is no TLS.
+    `host` is HOST or HOST:PORT. `insecure` accepts any certificate, and plain HTTP where there is no TLS. If
+    `scheme` says what the registry speaks, nothing else is tried, and certificates are checked all the same.
     Every method may raise any RegistryError.
     """
 
@@ -83,13 +101,15 @@ class RegistryClient:
         credentials: Credentials | None = None,
         *,
         insecure: bool = False,
+        scheme: str = "",
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.host = host
         self._transport = transport
         self._budget = budget
         self._credentials = credentials
-        self._insecure = insecure
+        self._insecure = insecure or scheme == "http"
+        self._scheme = scheme
         self._pause = pause
         self._lock = threading.Lock()
         self._greeting: tuple[Url, Challenge] | RegistryError | None = None
@@ -116,27 +136,44 @@ class RegistryClient:
         _check_values(body, MAX_VALUES)
         return body
 
+    def tagged(self, repository: str, tag: str) -> Tagged:
+        """What a tag points to, without fetching it. Raises Unknown, Denied, BadAnswer."""
+        answer = self._ask(repository, f"manifests/{tag}", {"Accept": _ANY_MANIFEST}, method="HEAD")
+        digest = answer.headers.get("docker-content-digest", "")
+        if not is_digest(digest):
+            raise BadAnswer(f"{self.host} does not tell the digest of a tag")
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
+        return Tagged(digest, media_type, _time(answer.headers.get("date", "")))
+
     def tags(self, repository: str) -> list[str]:
         """The tags of a repository in no order, each once; "" counts as latest. Raises Unknown, Denied, BadAnswer."""
         budget = self._budget.within(REQUEST_SECONDS)
+        # What is no tag cannot be asked for either.
+        listed = (tag or "latest" for tag in self._listed(repository, "tags/list", "tags", budget))
+        return list(dict.fromkeys(tag for tag in listed if _is_tag(tag)))
+
+    def repositories(self) -> Iterator[str]:
+        """The repositories of the registry, page by page, in its order. Raises Denied, BadAnswer."""
+        for name in self._listed("", f"_catalog?n={CATALOG_PAGE}", "repositories", None):
+            if _is_repository(name):
+                yield name
+
+    def _listed(self, repository: str, path: str, key: str, budget: Budget | None) -> Iterator[str]:
         url: Url | None = None
-        found: dict[str, None] = {}
         for _ in range(MAX_PAGES):
-            answer = self._ask(repository, "tags/list", {"Accept": "application/json"}, url, budget)
-            listed = _json_object(answer.body, MAX_TAGS).get("tags") or []
+            answer = self._ask(repository, path, {"Accept": "application/json"}, url, budget)
+            listed = _json_object(answer.body, MAX_TAGS).get(key) or []
             if not isinstance(listed, list):
-                raise BadAnswer("the registry's list of tags is none")
-            # What is no tag cannot be asked for either.
-            tags = (tag or "latest" for tag in listed if isinstance(tag, str))
-            found.update((tag, None) for tag in tags if _is_tag(tag))
+                raise BadAnswer(f"the registry's list of {key} is none")
+            yield from (item for item in listed if isinstance(item, str))
             following = _match_next(answer.headers.get("link", ""))
             if following is None:
-                return list(found)
+                return
             base = self._base()
             url = (url or base).join(following[1])
             if url.origin != base.origin:
-                raise BadAnswer("the registry's list of tags goes on somewhere else")
-        raise BadAnswer("the registry's list of tags does not end")
+                raise BadAnswer(f"the registry's list of {key} goes on somewhere else")
+        raise BadAnswer(f"the registry's list of {key} does not end")
 
     # --- requests
 
@@ -147,32 +184,42 @@ class RegistryClient:
         headers: dict[str, str],
         url: Url | None = None,
         budget: Budget | None = None,
+        method: str = "GET",
     ) -> Answer:
-        """An answer of status 200 to a request about a repository."""
+        """An answer of status 200 to a request about a repository, or about all if that is ""."""
         base, challenge = self._greet()
         budget = budget or self._budget.within(REQUEST_SECONDS)
-        url = url or base.join(f"/v2/{repository}/{path}")
-        scope = f"repository:{repository}:pull"
+        url = url or base.join("/v2/" + "/".join(filter(None, (repository, path))))
+        scope = f"repository:{repository}:pull" if repository else "registry:catalog:*"
         authorization = self._authorization(challenge, scope, budget)
-        answer = self._get(url, headers, authorization, MAX_DOCUMENT, budget)
+        answer = self._get(url, headers, authorization, MAX_DOCUMENT, budget, method)
         if answer.status == 401:
             # A token that has run out, or a registry that asks for one only here: that is worth one more try.
             challenge = parse_challenge(answer.headers.get("www-authenticate", ""))
             renewed = self._authorization(challenge, scope, budget, refused=authorization)
             if renewed and renewed != authorization:
-                answer = self._get(url, headers, renewed, MAX_DOCUMENT, budget)
+                answer = self._get(url, headers, renewed, MAX_DOCUMENT, budget, method)
         if answer.status == 200:
             return answer
         if answer.status == 404:
             raise Unknown(f"{self.host} does not have it")
         if answer.status in (401, 403):
             raise Denied(f"{self.host} denies access")
-        raise BadAnswer(f"{self.host} answered {answer.status}")
+        raise _unwelcome(self.host, answer)
 
-    def _get(self, url: Url, headers: dict[str, str], authorization: str, limit: int, budget: Budget) -> Answer:
+    def _get(
+        self,
+        url: Url,
+        headers: dict[str, str],
+        authorization: str,
+        limit: int,
+        budget: Budget,
+        method: str = "GET",
+    ) -> Answer:
         """An answer of any status; a registry that is busy is asked twice more."""
+        insecure = self._insecure and not (self._scheme and url.scheme == "https")
         for pause in (*_PAUSES, None):
-            answer = self._transport.get(url, headers, authorization, limit, budget, insecure=self._insecure)
+            answer = self._transport.get(url, headers, authorization, limit, budget, insecure=insecure, method=method)
             if pause is None or answer.status not in _RETRIED:
                 break
             wished = answer.headers.get("retry-after", "")
@@ -201,6 +248,8 @@ class RegistryClient:
 
     def _find(self) -> tuple[Url, Challenge]:
         budget = self._budget.within(GREETING_SECONDS)
+        if self._scheme:
+            return self._ping(self._scheme, budget)
         try:
             return self._ping("https", budget)
         except Unreachable as error:
@@ -216,7 +265,7 @@ class RegistryClient:
         if answer.status in (200, 401, 403) or "docker-distribution-api-version" in answer.headers:
             return url, parse_challenge(answer.headers.get("www-authenticate", ""))
         if answer.status in _RETRIED:
-            raise BadAnswer(f"{self.host} answered {answer.status}")
+            raise _unwelcome(self.host, answer)
         raise NotARegistry(f'registry "{self.host}" does not support the v2 Registry API')
 
     # --- who we are
@@ -254,7 +303,7 @@ class RegistryClient:
             wrong_password = b"username or password" in answer.body.lower()
             raise Denied(f"the token server of {self.host} denies access", wrong_password=wrong_password)
         if answer.status != 200:
-            raise BadAnswer(f"the token server of {self.host} answered {answer.status}")
+            raise _unwelcome(f"the token server of {self.host}", answer)
         found = _json_object(answer.body, MAX_VALUES)
         token = found.get("token") or found.get("access_token")
         if not isinstance(token, str) or not _is_token(token):
@@ -264,6 +313,19 @@ class RegistryClient:
             seconds = _SHORTEST_TOKEN_LIFE
         life = min(max(seconds, _SHORTEST_TOKEN_LIFE), _LONGEST_TOKEN_LIFE)
         return f"Bearer {token}", time.monotonic() + life
+
+
+def _unwelcome(who: str, answer: Answer) -> BadAnswer:
+    kind = Overloaded if answer.status in _RETRIED else BadAnswer
+    return kind(f"{who} answered {answer.status}")
+
+
+def _time(text: str) -> float | None:
+    """A Date header as seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _json_object(body: bytes, limit: int) -> dict[str, Any]:

@@ -51,5 +51,9 @@ class BadAnswer(RegistryError):
     """The registry answered with an error, or with something that cannot be what was asked for."""
 
 
+class Overloaded(BadAnswer):
+    """The registry says that it cannot answer now."""
+
+
 class Exhausted(RegistryError):
     """It took too long, or was too much to download."""

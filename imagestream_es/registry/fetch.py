@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+from msgspec import Raw
+
 from imagestream_es.domain.references import DockerImageReference, is_digest
 from imagestream_es.registry.client import Manifest, RegistryClient
 from imagestream_es.registry.manifests import (
@@ -13,7 +16,9 @@ from imagestream_es.registry.manifests import (
     InvalidManifest,
     config_digest,
     image_from_import,
+    image_from_push,
     index_parts,
+    is_artifact,
     manifest_type,
     validate_manifests,
 )
@@ -80,3 +85,41 @@ def _part(client: RegistryClient, reference: DockerImageReference, digest: str) 
 def _single(client: RegistryClient, reference: DockerImageReference, manifest: Manifest) -> Image:
     config = client.document(reference.with_defaults().path(), config_digest(manifest.content))
     return image_from_import(manifest.content, manifest.media_type, config, reference.exact(), include_manifest=True)
+
+
+class NotAnImage(Exception):
+    """What was pushed is something else than an image: a signature, a bill of materials, a chart."""
+
+
+def fetch_pushed(client: RegistryClient, repository: str, digest: str, reference: str, *, now: str) -> FetchedImage:
+    """The image that was pushed to the internal registry as this manifest, and its parts if it is a list.
+
+    `repository` is its place in the registry, `reference` a pull spec of that place as others write it, `now`
+    (RFC 3339, UTC) when a list appears. Raises RegistryError, InvalidManifest, NotAnImage.
+    """
+    manifest = client.manifest(repository, digest)
+    media_type = manifest_type(manifest.content, manifest.media_type)
+    if is_artifact(manifest.content):
+        raise NotAnImage
+    if media_type not in LIST_TYPES:
+        return FetchedImage(_pushed(client, repository, manifest, reference, now))
+    image = image_from_push(manifest.content, manifest.media_type, None, reference, now=now)
+    for problem in validate_manifests(image):
+        raise InvalidManifest(f"{problem.field}: {problem.message or 'a value is required'}")
+    digests = dict.fromkeys(part["digest"] for part in index_parts(manifest.content))
+    parts = [_pushed(client, repository, client.manifest(repository, part), reference, now) for part in digests]
+    return FetchedImage(image, parts)
+
+
+def _pushed(client: RegistryClient, repository: str, manifest: Manifest, reference: str, now: str) -> Image:
+    config = None
+    if manifest_type(manifest.content, manifest.media_type) not in LIST_TYPES:
+        config = client.document(repository, config_digest(manifest.content))
+    return image_from_push(manifest.content, manifest.media_type, config, reference, now=now)
+
+
+def stored_document(image: Image) -> dict[str, Raw]:
+    """What is stored of a fetched image: manifest and config never are."""
+    kept = {key: value for key, value in image.items() if key not in ("dockerImageManifest", "dockerImageConfig")}
+    kept["metadata"] = {key: value for key, value in image["metadata"].items() if key != "name"}
+    return {key: Raw(orjson.dumps(value)) for key, value in kept.items() if value}

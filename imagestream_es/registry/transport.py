@@ -1,4 +1,4 @@
-"""HTTP as far as registries need it: a GET that cannot be led astray, held up or flooded.
+"""HTTP as far as registries need it: a GET or HEAD that cannot be led astray, held up or flooded.
 
 Every request has a connection of its own, made to an address that was checked just before; it ends when the
 time is up whatever the other side sends; its answer has a size limit; credentials stay with the server that
@@ -109,16 +109,24 @@ class Transport:
         self._no_trust.verify_mode = ssl.CERT_NONE
 
     def get(
-        self, url: Url, headers: Mapping[str, str], authorization: str, limit: int, budget: Budget, *, insecure: bool
+        self,
+        url: Url,
+        headers: Mapping[str, str],
+        authorization: str,
+        limit: int,
+        budget: Budget,
+        *,
+        insecure: bool,
+        method: str = "GET",
     ) -> Answer:
-        """GET a URL, and what it redirects to.
+        """GET (or HEAD) a URL, and what it redirects to.
 
         `authorization` ("" for none) is sent to the origin of `url` only, `limit` is the most bytes that a body
         may have, `insecure` accepts any certificate. Raises Blocked, Unreachable, BadAnswer, Exhausted.
         """
         for _ in range(MAX_REDIRECTS + 1):
             sent = {**headers, "Authorization": authorization} if authorization else headers
-            answer = self._get(url, sent, limit, budget, insecure=insecure)
+            answer = self._get(method, url, sent, limit, budget, insecure=insecure)
             if answer.status not in _REDIRECTS:
                 return answer
             target = url.join(answer.headers.get("location", ""))
@@ -129,13 +137,15 @@ class Transport:
             url = target
         raise BadAnswer(f"the registry redirects more than {MAX_REDIRECTS} times")
 
-    def _get(self, url: Url, headers: Mapping[str, str], limit: int, budget: Budget, *, insecure: bool) -> Answer:
+    def _get(
+        self, method: str, url: Url, headers: Mapping[str, str], limit: int, budget: Budget, *, insecure: bool
+    ) -> Answer:
         try:
             connection = self._connect(url, budget, insecure=insecure)
             try:
                 assert connection.sock is not None
                 with _cut_at_the_end(connection.sock, budget):
-                    return _exchange(connection, url, headers, limit, budget)
+                    return _exchange(connection, method, url, headers, limit, budget)
             finally:
                 connection.close()
         except (OSError, ValueError, http.client.HTTPException, HTTPError) as error:
@@ -172,9 +182,11 @@ class Transport:
         )
 
 
-def _exchange(connection: HTTPConnection, url: Url, headers: Mapping[str, str], limit: int, budget: Budget) -> Answer:
+def _exchange(
+    connection: HTTPConnection, method: str, url: Url, headers: Mapping[str, str], limit: int, budget: Budget
+) -> Answer:
     sent = {"Host": url.authority, "User-Agent": _USER_AGENT, "Connection": "close", **headers}
-    connection.request("GET", url.target, headers=sent, preload_content=False, decode_content=False)
+    connection.request(method, url.target, headers=sent, preload_content=False, decode_content=False)
     response = connection.getresponse()
     complete = response.status == 200
     body = _read(response, limit if complete else _ERROR_BODY, budget)

@@ -31,6 +31,7 @@ from imagestream_es.registry.errors import (
     Exhausted,
     HttpOnly,
     NotARegistry,
+    Overloaded,
     RegistryError,
     Unknown,
     Unreachable,
@@ -997,3 +998,77 @@ def test_no_token_is_in_an_error_or_in_the_log(registry, caplog):
 
 def test_credentials_do_not_print_their_password():
     assert "hunter2" not in repr(DEV) + str(DEV)
+
+
+# --- what a sweep asks
+
+
+def test_what_a_tag_points_to_is_told_without_fetching_it(registry):
+    digest = registry.put_manifest("team/app", MANIFEST, SCHEMA2, "v1")
+    found = asking(registry).tagged("team/app", "v1")
+    assert (found.digest, found.media_type) == (digest, SCHEMA2)
+    assert found.time is not None
+    assert abs(found.time - time.time()) < 60
+    assert "application/vnd.oci.image.index.v1+json" in registry.requests[-1].headers["Accept"]
+
+
+def test_a_tag_without_a_digest_is_no_answer(registry):
+    registry.pages["/v2/team/app/manifests/v1"] = Page(body=MANIFEST, headers={"Content-Type": SCHEMA2})
+    with pytest.raises(BadAnswer, match="digest"):
+        asking(registry).tagged("team/app", "v1")
+
+
+def test_a_registry_without_a_clock_tells_no_time(registry):
+    digest = sha256(MANIFEST)
+
+    def answer(handler: Handler) -> None:
+        lines = ["HTTP/1.1 200 OK", f"Docker-Content-Digest: {digest}", "Date: soon", "Content-Length: 0", "", ""]
+        handler.wfile.write("\r\n".join(lines).encode())
+
+    registry.pages["/v2/team/app/manifests/v1"] = answer
+    assert asking(registry).tagged("team/app", "v1").time is None
+
+
+def test_the_catalog_is_read_page_by_page(registry):
+    link = {"Link": '</v2/_catalog?last=b&n=1000>; rel="next"'}
+    registry.pages["/v2/_catalog?n=1000"] = Page(body=b'{"repositories": ["team/a", "team/b", 7, "a b"]}', headers=link)
+    registry.pages["/v2/_catalog?last=b&n=1000"] = Page(body=b'{"repositories": ["team/c"]}')
+    assert list(asking(registry).repositories()) == ["team/a", "team/b", "team/c"]
+
+
+def test_a_token_for_the_catalog_is_asked_for(registry):
+    registry.require_token(f"{registry.url}/token")
+    registry.pages["/token"] = Page(body=b'{"token": "token-1"}')
+    registry.pages["/v2/_catalog"] = Page(body=b'{"repositories": []}')
+    assert list(asking(registry, DEV).repositories()) == []
+    assert [path for path in registry.paths if "token" in path] == [
+        "/token?service=fake&scope=registry%3Acatalog%3A%2A"
+    ]
+
+
+def test_a_registry_that_is_known_to_speak_http_is_not_greeted_with_tls(registry):
+    digest = registry.put_manifest("team/app", MANIFEST, SCHEMA2, "v1")
+    assert asking(registry, insecure=False, scheme="http").manifest("team/app", "v1").digest == digest
+    assert registry.connections == 2
+
+
+def test_a_registry_that_is_to_speak_tls_is_not_asked_without(registry):
+    with pytest.raises(Unreachable):
+        asking(registry, insecure=True, scheme="https").tags("team/app")
+    assert registry.requests == []
+
+
+def test_certificates_are_checked_when_the_scheme_is_known(more, tls):
+    server, trust = tls
+    secure = more(address="localhost", tls=server)
+    secure.put_manifest("team/app", MANIFEST, SCHEMA2, "v1")
+    assert asking(secure, scheme="https", trust=trust).tags("team/app") == ["v1"]
+    with pytest.raises(Unreachable, match="not trusted"):
+        asking(secure, scheme="https").tags("team/app")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_registry_that_cannot_answer_now_says_so(registry, status):
+    registry.pages["/v2/team/app/tags/list"] = Page(status)
+    with pytest.raises(Overloaded):
+        asking(registry).tags("team/app")
