@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -23,13 +24,15 @@ from imagestream_es.application.webhook import Webhook
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.events import Origin
 from imagestream_es.persistence.directory import DirectoryLock
-from imagestream_es.persistence.store import Store
+from imagestream_es.persistence.store import Store, make_tree
 from imagestream_es.projections.projector import catch_up
 from imagestream_es.registry.addresses import Addresses
 from imagestream_es.registry.credentials import PullSecrets
 from imagestream_es.registry.internal import InternalRegistry
 from imagestream_es.registry.transport import Transport, Url
 from imagestream_es.settings import Settings, SettingsError
+
+_logger = logging.getLogger(__name__)
 
 POLL = 0.25
 """Seconds between looks for what other processes committed, where there may be some."""
@@ -137,6 +140,9 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         store = open_store(settings)
         stack.callback(store.close)
         store.create_tables()
+        made = make_tree(store)
+        if made is not None:
+            _logger.info("made the Merkle tree over the log: %s", made)
         catch_up(store)
         hub = Hub(store, POLL if settings.database_url else None)
         stack.callback(hub.close)

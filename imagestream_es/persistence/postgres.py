@@ -26,15 +26,15 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
 from imagestream_es.persistence import inbox, read_model
-from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import TREE, OutcomeUnknown, Row, Rows
 
 
 class PostgresRecorder(PostgresApplicationRecorder):
-    """The library's recorder, with the views' tables beside the log and positions given out by us."""
+    """The library's recorder, with the other tables beside the log and positions given out by us."""
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore)
-        for statement in (*read_model.TABLES, *inbox.TABLES):
+        for statement in (TREE, *read_model.TABLES, *inbox.TABLES):
             text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
             text = text.replace(" TEXT", ' TEXT COLLATE "C"')
             self.sql_create_statements.append(SQL(text).format())

@@ -28,14 +28,14 @@ from eventsourcing.sqlite import (
 )
 
 from imagestream_es.persistence import inbox, read_model
-from imagestream_es.persistence.store import OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import TREE, OutcomeUnknown, Row, Rows
 
 
 class SQLiteRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose position is a column of its own."""
 
     def construct_create_table_statements(self) -> list[str]:
-        """The log's table, the views' tables, and those of the inbox."""
+        """The log's table, that of the tree over it, the views' tables, and those of the inbox."""
         log = (
             "CREATE TABLE IF NOT EXISTS stored_events ("
             "rowid INTEGER PRIMARY KEY, "
@@ -45,13 +45,13 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
             "state BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))"
         )
-        tables = (*read_model.TABLES, *inbox.TABLES)
+        tables = (TREE, *read_model.TABLES, *inbox.TABLES)
         return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables)]
 
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self._max_notification_id(c) or 0
         positions = range(head + 1, head + 1 + len(stored_events))
-        _Rows(c).append(zip(positions, stored_events, strict=True))
+        _Rows(c.sqlite_cursor).append(zip(positions, stored_events, strict=True))
         return list(positions)
 
 

@@ -12,9 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
-from eventsourcing.persistence import ApplicationRecorder, PersistenceError, StoredEvent
+from eventsourcing.persistence import ApplicationRecorder, DatabaseError, PersistenceError, StoredEvent
+
+from imagestream_es.persistence.merkle import Checkpoint, Tree
 
 Row = tuple[Any, ...]
+
+TREE = "CREATE TABLE IF NOT EXISTS tree (size BIGINT PRIMARY KEY, peaks BLOB NOT NULL) {clustered}"
+
+LANDMARK = 256
+"""The tree is kept as it was whenever it had grown by so many events: its root at any size is soon computed."""
 
 
 class OutcomeUnknown(PersistenceError):
@@ -55,12 +62,73 @@ class Rows(ABC):
     def append(self, events: Iterable[tuple[int, StoredEvent]]) -> None:
         """Append events at their positions, which follow the head without gaps.
 
-        Raises IntegrityError if a position or a version of an aggregate is taken.
+        Raises IntegrityError if a position or a version of an aggregate is taken, DatabaseError if the tree over the
+        log is not there to grow.
         """
+        new = list(events)
+        if not new:
+            return
         self.many(
             f"INSERT INTO stored_events ({self._columns}) VALUES (?,?,?,?,?)",
-            [(at, e.originator_id, e.originator_version, e.topic, e.state) for at, e in events],
+            [(at, e.originator_id, e.originator_version, e.topic, e.state) for at, e in new],
         )
+        self.grow(new)
+
+    def grow(self, events: Iterable[tuple[int, StoredEvent]]) -> None:
+        """Grow the tree by events that the log has and the tree has not. Raises DatabaseError if it can't."""
+        grown: list[tuple[int, bytes]] = []
+        tree: Tree | None = None
+        before = 0
+        for position, event in events:
+            if tree is None:
+                before = position - 1
+                tree = self._tree(before)
+            tree.append(position, event)
+            if tree.size % LANDMARK == 0:
+                grown.append((tree.size, tree.write()))
+        if tree is None:
+            return
+        if tree.size % LANDMARK:
+            grown.append((tree.size, tree.write()))
+        if before % LANDMARK:
+            first, *grown = grown
+            self.run("UPDATE tree SET size = ?, peaks = ? WHERE size = ?", *first, before)
+        if grown:
+            self.many("INSERT INTO tree (size, peaks) VALUES (?,?)", grown)
+
+    def tree(self) -> Tree:
+        """The tree as it is kept. Raises DatabaseError if that is none."""
+        row = self.one("SELECT MAX(size) FROM tree")
+        return self._tree((row and row[0]) or 0)
+
+    def tree_at(self, size: int) -> Tree:
+        """The tree over the first `size` events, from the last one kept before and the events since.
+
+        Raises DatabaseError if that can't be read or the log has fewer events.
+        """
+        row = self.one("SELECT MAX(size) FROM tree WHERE size <= ?", size)
+        tree = self._tree((row and row[0]) or 0)
+        for position, event in self.log(tree.size, size):
+            tree.append(position, event)
+        if tree.size != size:
+            raise DatabaseError(f"the log has no {size} events")
+        return tree
+
+    def trees(self) -> Iterator[tuple[int, bytes]]:
+        """Every tree that is kept, by size, as `Tree.write` gave it."""
+        query = "SELECT size, peaks FROM tree ORDER BY size"
+        yield from ((size, bytes(peaks)) for size, peaks in self.each(query))
+
+    def _tree(self, size: int) -> Tree:
+        if size == 0:
+            return Tree()
+        row = self.one("SELECT peaks FROM tree WHERE size = ?", size)
+        if row is None:
+            raise DatabaseError(f"no Merkle tree is kept over the first {size} events: run verify")
+        try:
+            return Tree.read(size, row[0])
+        except (TypeError, ValueError) as error:
+            raise DatabaseError(f"the Merkle tree over the first {size} events can't be read: run verify") from error
 
     def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
         """The events behind position `after` up to `until`, in order, each with its position."""
@@ -107,3 +175,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of all connections."""
+
+
+def make_tree(store: Store) -> Checkpoint | None:
+    """Grow the whole tree over a log that has none; answers size and root, None if nothing was to be done.
+
+    So is a log that an earlier version of this program began. Raises PersistenceError.
+    """
+    with store.reading() as rows:
+        if rows.head() == 0 or rows.tree().size > 0:
+            return None
+    with store.writing() as rows:
+        if rows.tree().size == 0:
+            rows.grow(rows.log(0, rows.head()))
+        return rows.tree().checkpoint()

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent
+from eventsourcing.persistence import DatabaseError, IntegrityError, PersistenceError, StoredEvent
 from msgspec import Raw
 
 from imagestream_es.domain.events import LogStarted, Origin
@@ -23,8 +23,9 @@ from imagestream_es.domain.image_stream import PUT, REPLACED, ImageStream, Tag
 from imagestream_es.domain.tags import ObjectReference, TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.event_mapper import EventMapper, Recorded
+from imagestream_es.persistence.merkle import Checkpoint, Tree
 from imagestream_es.persistence.sqlite import SQLiteStore
-from imagestream_es.persistence.store import Rows, Store
+from imagestream_es.persistence.store import Rows, Store, make_tree
 
 BASE = "registry/shop/web"
 Open = Callable[[], Store]
@@ -758,3 +759,96 @@ def test_tables_of_views_of_another_shape_make_room_for_new_ones(store: Store) -
     with store.writing() as rows:
         read_model.save_tags(rows, [(1, "latest", b"{}")])
         assert read_model.folded_until(rows) == -1, "the views must be folded anew"
+
+
+# --- the tree over the log
+
+
+def kept(store: Store) -> tuple[Checkpoint, list[int]]:
+    """The tree that is kept at the head, and the sizes at which it is kept."""
+    with store.reading() as rows:
+        return rows.tree().checkpoint(), [size for size, _ in rows.trees()]
+
+
+def computed(store: Store) -> Checkpoint:
+    tree = Tree()
+    for position, stored in whole_log(store):
+        tree.append(position, stored)
+    return tree.checkpoint()
+
+
+def test_the_tree_of_an_empty_log_is_empty(store: Store) -> None:
+    assert kept(store) == (Tree().checkpoint(), [])
+
+
+def test_the_tree_grows_with_the_log_whatever_was_appended_together(store: Store) -> None:
+    version = 0
+    for count in (1, 1, 253, 1, 1, 255, 600, 3):
+        append(store, *(event("a", version + place) for place in range(1, count + 1)))
+        version += count
+        assert kept(store)[0] == computed(store)
+    assert kept(store)[1] == [256, 512, 768, 1024, version]
+    with store.reading() as rows:
+        for size in (0, 1, 255, 256, 257, 900, version):
+            tree = Tree()
+            for position, stored in rows.log(0, size):
+                tree.append(position, stored)
+            assert rows.tree_at(size).checkpoint() == tree.checkpoint()
+        with pytest.raises(DatabaseError, match="the log has no 1116 events"):
+            rows.tree_at(version + 1)
+
+
+def test_the_library_s_door_grows_the_tree_too(store: Store) -> None:
+    store.recorder.insert_events([event("a", 1), event("b", 1)])
+    assert kept(store) == (computed(store), [2])
+
+
+def test_a_transaction_that_fails_takes_its_part_of_the_tree_with_it(store: Store) -> None:
+    append(store, event("a", 1))
+
+    def fail() -> None:
+        with store.writing() as rows:
+            rows.append([(2, event("a", 2))])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert kept(store) == (computed(store), [1])
+
+
+def test_what_another_process_appended_is_in_the_tree_that_grows_on(opener: Open) -> None:
+    one, other = opener(), opener()
+    one.create_tables()
+    for version in range(1, 7):
+        append(one if version % 2 else other, event("a", version))
+    assert kept(one) == kept(other) == (computed(one), [6])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM tree",
+        "UPDATE tree SET size = 3",
+        "UPDATE tree SET peaks = (SELECT state FROM stored_events LIMIT 1)",
+    ],
+)
+def test_nothing_is_appended_to_a_log_whose_tree_was_lost(store: Store, damage: str) -> None:
+    append(store, event("a", 1), event("a", 2))
+    with store.writing() as rows:
+        rows.run(damage)
+    with pytest.raises(DatabaseError, match=r"Merkle tree .* run verify"):
+        append(store, event("a", 3))
+    assert len(whole_log(store)) == 2
+
+
+def test_a_log_that_has_no_tree_gets_the_one_that_it_would_have_had(store: Store) -> None:
+    assert make_tree(store) is None
+    append(store, *(event("a", version) for version in range(1, 600)))
+    assert make_tree(store) is None
+    with store.reading() as rows:
+        before = list(rows.trees())
+    with store.writing() as rows:
+        rows.run("DELETE FROM tree")
+    assert make_tree(store) == computed(store)
+    with store.reading() as rows:
+        assert list(rows.trees()) == before
