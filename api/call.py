@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -71,7 +71,8 @@ class Call:
     name: str
     args: Mapping[str, str]
     user: str
-    caller: Caller
+    identify: Callable[[], Caller]
+    """Makes the caller, and makes them known for ever: for writes alone"""
     media_type: str
     data: bytes
     agent: str = ""
@@ -92,6 +93,11 @@ class Call:
     def registry(self) -> str:
         """Host of the internal registry."""
         return self.services.settings.internal_registry
+
+    @cached_property
+    def caller(self) -> Caller:
+        """Who commands. Raises Unavailable."""
+        return self.identify()
 
     @cached_property
     def dry(self) -> bool:

@@ -91,15 +91,15 @@ def serve(
         if form is None:
             accepted = "application/json, application/yaml"
             raise Refusal(406, f"only the following media types are accepted: {accepted}")
-        by = Origin(at=services.clock(), actor=UNSECURED, door="api", request=audit_id)
+        at = services.clock()
         call = Call(
             services=services,
             door=door,
             namespace=namespace,
             name="" if watched else name,
             args=watch_args(request.args, name) if watched else request.args,
-            user=UNSECURED,
-            caller=Caller(by=by),
+            user=UNSECURED.name,
+            identify=lambda: _caller(services, UNSECURED, None, at, audit_id),
             media_type=request.mimetype,
             data=read_body(request),
             agent=request.headers.get("User-Agent", ""),
@@ -115,6 +115,13 @@ def serve(
         response = failure(error, door, resource.name, call)
     response.headers["Audit-Id"] = audit_id
     return response
+
+
+def _caller(services: Services, user: User, impersonator: User | None, at: int, audit_id: str) -> Caller:
+    """Who commands, as events name them: the user, and who acts as them, if anybody does. Raises Unavailable."""
+    id_of = services.principals.id_of
+    acting = "" if impersonator is None else id_of(impersonator)
+    return Caller(by=Origin(at=at, actor=id_of(user), impersonator=acting, door="api", request=audit_id))
 
 
 def _warn(response: Response, warnings: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from imagestream_es.application.commands import Commands
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_controller import ImportController
 from imagestream_es.application.imports import Imports
+from imagestream_es.application.principals import Principals
 from imagestream_es.application.pushes import Pushes
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.sweep import Sweeper
@@ -47,6 +48,7 @@ class Services:
     queries: Queries
     imports: Imports
     pull_secrets: PullSecrets
+    principals: Principals
     hub: Hub
     import_controller: ImportController | None
     webhook: Webhook
@@ -158,7 +160,9 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
             controller.start()
             stack.callback(controller.close)
         tally = Tally()
-        pushes = Pushes(store, writer, commands, clock, registry, tally)
+        principals = Principals(store, clock)
+        stack.callback(principals.close)
+        pushes = Pushes(store, writer, commands, clock, registry, tally, principals.pusher)
         stack.callback(pushes.close)
         pushes.start()
         interval, grace = settings.registry_sweep_interval.seconds, settings.registry_sweep_grace.seconds
@@ -172,6 +176,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         queries,
         imports,
         secrets,
+        principals,
         hub,
         controller,
         Webhook(pushes, tally, clock, sweeper.noticed),

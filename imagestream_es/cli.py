@@ -7,6 +7,7 @@ Every setting of `Settings` becomes an option here, in `settings_options`, and n
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, get_type_hints
 
@@ -143,6 +144,40 @@ def verify(settings: Settings) -> None:
     click.echo(f"Verified {report.events} events: the log is sound and all views agree with it.")
 
 
+@main.group()
+def principals() -> None:
+    """Who is behind the ids by which the event log names users."""
+
+
+@principals.command("list")
+@settings_options("data_dir", "database_url")
+def list_principals(settings: Settings) -> None:
+    """Print everybody who ever wrote something: id, name, who vouches for it, first and last seen (UTC)."""
+    from imagestream_es import maintenance
+
+    rows = [("ID", "NAME", "ISSUER", "FIRST SEEN", "LAST SEEN")]
+    for one in maintenance.principals(settings):
+        rows.append((one.id, _printable(one.name), _printable(one.issuer), _utc(one.first_seen), _utc(one.last_seen)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+@principals.command()
+@click.argument("name")
+@settings_options("data_dir", "database_url")
+def forget(settings: Settings, name: str) -> None:
+    """Erase the user NAME, whoever vouches for them; also while the service runs.
+
+    The log stays as it is and names them by their id, which from now on tells nothing. If they come back they get
+    another one. May be repeated.
+    """
+    from imagestream_es import maintenance
+
+    gone = maintenance.forget(settings, name)
+    click.echo(f"Forgot {gone} of that name." if gone else "Nobody of that name is known.")
+
+
 @main.command()
 @click.option(
     "--server", metavar="URL", default="http://127.0.0.1:8080", show_default=True, help="The running service."
@@ -178,6 +213,15 @@ def completion(shell: str) -> None:
     fish:  imagestream-es completion fish | source
     """
     click.echo(_SHELLS[shell](main, {}, "imagestream-es", "_IMAGESTREAM_ES_COMPLETE").source())
+
+
+def _printable(text: str) -> str:
+    """What others chose, such that it does nothing to a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _utc(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from imagestream_es.bootstrap import database_file, open_store
+from imagestream_es.application.principals import forget as forget_in
+from imagestream_es.bootstrap import database_file, milliseconds, open_store
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.directory import DirectoryLock
+from imagestream_es.persistence.principals import Principal, everybody
 from imagestream_es.persistence.sqlite import SQLiteStore
-from imagestream_es.persistence.store import Row, Rows
+from imagestream_es.persistence.store import Row, Rows, Store
 from imagestream_es.projections import projector
 from imagestream_es.settings import Settings
 
 
 class NothingThere(Exception):
     """There is no log where the settings point."""
+
+
+def principals(settings: Settings) -> list[Principal]:
+    """Everybody whose id is in the log, by name; the service may run meanwhile. Raises NothingThere without a log."""
+    with _opened(settings) as store, store.reading() as rows:
+        return everybody(rows)
+
+
+def forget(settings: Settings, name: str) -> int:
+    """Erase everybody of a name; answers how many there were. The service may run meanwhile.
+
+    Raises NothingThere without a log, NotErased.
+    """
+    with _opened(settings) as store:
+        return forget_in(store, name, milliseconds())
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    if not settings.database_url:
+        _require(settings)
+    with closing(open_store(settings)) as store:
+        yield store
 
 
 @dataclass

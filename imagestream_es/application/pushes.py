@@ -32,14 +32,12 @@ from imagestream_es.registry.errors import BadAnswer, Overloaded, RegistryError,
 from imagestream_es.registry.fetch import NotAnImage, fetch_pushed, stored_document
 from imagestream_es.registry.internal import InternalRegistry
 from imagestream_es.registry.manifests import InvalidManifest
-from imagestream_es.registry.notifications import Push, read_notification
+from imagestream_es.registry.notifications import Push, read_notification, without_names
 
 T = TypeVar("T")
 
 WEBHOOK, SWEEP = "webhook", "sweep"
 """Doors through which pushes come in."""
-
-ACTOR = "system:registry"
 
 WORKERS = 4
 FETCH_SECONDS = 60.0
@@ -73,7 +71,10 @@ class _NoImage(Exception):
 
 
 class Pushes:
-    """Keeps pushes and works them off; without a `registry` to read from they wait. `tally` counts outcomes."""
+    """Keeps pushes and works them off; without a `registry` to read from they wait.
+
+    `tally` counts outcomes. `actor_of` tells by what id events name a user of the registry, "" being nobody.
+    """
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class Pushes:
         clock: Callable[[], int],
         registry: InternalRegistry | None,
         tally: Tally,
-        actor_of: Callable[[str], str] = lambda _: ACTOR,
+        actor_of: Callable[[str], str],
     ) -> None:
         self._store = store
         self._writer = writer
@@ -126,7 +127,10 @@ class Pushes:
     def keep(self, door: str, pushes: Sequence[tuple[Push, bytes]]) -> Receipt:
         """Keep pushes, each with what came, unless their ids are known; durable when it returns. Raises Unavailable."""
         received = self._clock()
-        arrivals = [Arrival(push.id, push.repository, door, received, raw) for push, raw in pushes]
+        arrivals = [
+            Arrival(push.id, push.repository, door, received, without_names(raw, self._actor_of(push.actor)))
+            for push, raw in pushes
+        ]
 
         def decide(work: Work) -> int:
             added = inbox.add(work.rows, arrivals)
@@ -226,7 +230,8 @@ class Pushes:
         return stream_repository(self._commands.registry, push.namespace, push.name)
 
     def _map(self, waiting: Waiting, push: Push, documents: Documents) -> None:
-        by = Origin(at=self._clock(), actor=self._actor_of(push.actor), door=waiting.door, request=push.id)
+        actor = push.principal or self._actor_of(push.actor)
+        by = Origin(at=self._clock(), actor=actor, door=waiting.door, request=push.id)
         uids = {name: self._commands.make_uid() for name in documents}
 
         def decide(work: Work) -> str:

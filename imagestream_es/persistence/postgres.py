@@ -25,7 +25,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
-from imagestream_es.persistence import inbox, read_model
+from imagestream_es.persistence import inbox, principals, read_model
 from imagestream_es.persistence.store import TREE, OutcomeUnknown, Row, Rows
 
 
@@ -34,7 +34,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore)
-        for statement in (TREE, *read_model.TABLES, *inbox.TABLES):
+        for statement in (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES):
             text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
             text = text.replace(" TEXT", ' TEXT COLLATE "C"')
             self.sql_create_statements.append(SQL(text).format())
@@ -105,6 +105,17 @@ class PostgresStore:
         """The one transaction that writes."""
         with _writing(self._datastore) as rows:
             yield rows
+
+    @contextmanager
+    def erasing(self, table: str) -> Iterator[_Rows]:
+        """A writing transaction after which `table` is written anew, without the bytes of what was deleted.
+
+        PostgreSQL's own write-ahead log keeps them until it is recycled, as an archive of it does.
+        """
+        with self.writing() as rows:
+            yield rows
+        with _translated(), self._datastore.get_connection() as connection:
+            _Rows(connection).run(f"VACUUM FULL {table}")
 
     def close(self) -> None:
         """Let go of all connections."""

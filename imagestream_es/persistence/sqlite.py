@@ -8,6 +8,7 @@ renumber it.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,15 +28,18 @@ from eventsourcing.sqlite import (
     SQLiteDatastore,
 )
 
-from imagestream_es.persistence import inbox, read_model
-from imagestream_es.persistence.store import TREE, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence import inbox, principals, read_model
+from imagestream_es.persistence.store import TREE, NotErased, OutcomeUnknown, Row, Rows
+
+CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
+"""Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
 
 
 class SQLiteRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose position is a column of its own."""
 
     def construct_create_table_statements(self) -> list[str]:
-        """The log's table, that of the tree over it, the views' tables, and those of the inbox."""
+        """The log's table, that of the tree over it, the views' tables, and those that are kept beside them."""
         log = (
             "CREATE TABLE IF NOT EXISTS stored_events ("
             "rowid INTEGER PRIMARY KEY, "
@@ -45,7 +49,7 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
             "state BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))"
         )
-        tables = (TREE, *read_model.TABLES, *inbox.TABLES)
+        tables = (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES)
         return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables)]
 
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -114,21 +118,17 @@ class SQLiteStore:
     @contextmanager
     def writing(self) -> Iterator[_Rows]:
         """The one transaction that writes."""
+        with self._connection(writer=True) as rows, _committed(rows):
+            yield rows
+
+    @contextmanager
+    def erasing(self, table: str) -> Iterator[_Rows]:  # noqa: ARG002 (all deleted bytes are wiped)
+        """A writing transaction whose deletions leave no bytes behind, neither in the file nor in its log."""
         with self._connection(writer=True) as rows:
-            rows.run("BEGIN IMMEDIATE")
-            try:
+            rows.run("PRAGMA secure_delete=ON")
+            with _committed(rows):
                 yield rows
-            except BaseException:
-                rows.roll_back()
-                raise
-            try:
-                rows.run("COMMIT")
-            except PersistenceError as error:
-                # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored, unless
-                # the disk failed: then the log may hold it already, and a crash would bring it back.
-                if rows.roll_back() and not _disk_failed(error):
-                    raise
-                raise OutcomeUnknown(error) from error
+            _empty_write_ahead_log(rows)
 
     @contextmanager
     def _connection(self, *, writer: bool) -> Iterator[_Rows]:
@@ -146,6 +146,40 @@ class SQLiteStore:
     def close(self) -> None:
         """Let go of all connections."""
         self._datastore.close()
+
+
+@contextmanager
+def _committed(rows: _Rows) -> Iterator[None]:
+    """A transaction that writes, around a block."""
+    rows.run("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        rows.roll_back()
+        raise
+    try:
+        rows.run("COMMIT")
+    except PersistenceError as error:
+        # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored, unless
+        # the disk failed: then the log may hold it already, and a crash would bring it back.
+        if rows.roll_back() and not _disk_failed(error):
+            raise
+        raise OutcomeUnknown(error) from error
+
+
+def _empty_write_ahead_log(rows: _Rows) -> None:
+    """Move all of it into the file, where others use the database too. Raises NotErased."""
+    rows.run(f"PRAGMA busy_timeout={CHECKPOINT_WAITS}")  # writers wait as long
+    for _ in range(CHECKPOINT_TRIES):
+        (busy, *_frames) = rows.one("PRAGMA wal_checkpoint(TRUNCATE)") or (1,)
+        if not busy:
+            return
+        time.sleep(0.1)
+    message = (
+        "the write-ahead log could not be emptied while others read the database: what was erased may still be "
+        "in it. Run this again when no long command, such as verify, is running"
+    )
+    raise NotErased(message)
 
 
 def _quoted(path: str) -> str:

@@ -28,6 +28,10 @@ class OutcomeUnknown(PersistenceError):
     """The database failed while it committed: the transaction may be stored or not."""
 
 
+class NotErased(PersistenceError):
+    """What was deleted is gone from the tables, but its bytes may be left somewhere in the database's files."""
+
+
 class Rows(ABC):
     """A transaction, as those see it who read and write rows in it."""
 
@@ -172,6 +176,12 @@ class Store(Protocol):
 
     def writing(self) -> AbstractContextManager[Rows]:
         """The one transaction that writes; durable when its block ends. Raises PersistenceError, OutcomeUnknown."""
+
+    def erasing(self, table: str) -> AbstractContextManager[Rows]:
+        """A writing transaction that leaves no bytes of what it deletes from `table` in the database's files.
+
+        Other processes may use the database meanwhile. Raises PersistenceError, NotErased.
+        """
 
     def close(self) -> None:
         """Let go of all connections."""

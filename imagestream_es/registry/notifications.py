@@ -29,7 +29,8 @@ _match_time = re.compile(r"([0-9T:-]{19})(?:\.([0-9]{1,9})[0-9]*)?(Z|[+-][0-9]{2
 class Push(Struct, frozen=True, kw_only=True):
     """A manifest was put under a tag of a repository NAMESPACE/NAME.
 
-    `time` is the registry's, in nanoseconds since the epoch; `actor` is who pushed, as the registry calls them.
+    `time` is the registry's, in nanoseconds since the epoch; `actor` is who pushed, as the registry calls them, and
+    `principal` their id in the log, if the notification was kept with one in place of the name.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Push(Struct, frozen=True, kw_only=True):
     digest: str
     time: int
     actor: str = ""
+    principal: str = ""
 
     @property
     def namespace(self) -> str:
@@ -88,6 +90,7 @@ class _Event(Struct):
     target: _Target = _Target()
     actor: _Actor | None = None
     source: _Source | None = None
+    principal: str = ""
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -126,8 +129,16 @@ def read_notification(raw: bytes, now: int) -> Notification:
         digest=event.target.digest,
         time=_nanoseconds(event.timestamp, now),
         actor=event.actor.name if event.actor else "",
+        principal=event.principal,
     )
     return Notification(raw=raw, push=push, instance=instance)
+
+
+def without_names(raw: bytes, principal: str) -> bytes:
+    """A notification of a push with what is read of it alone, and with the id of who pushed in place of the name."""
+    event = _decode_event(raw)
+    event.actor, event.principal = None, principal
+    return msgspec.json.encode(event)
 
 
 def repository_problem(repository: str) -> str:
