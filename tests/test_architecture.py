@@ -18,6 +18,7 @@ from imagestream_es.domain.events import EVENTS, DomainEvent, ImageEvent, Stream
 
 ROOT = Path(__file__).parent.parent
 
+ACCESS = "imagestream_es.access"
 DOMAIN = "imagestream_es.domain"
 PERSISTENCE = "imagestream_es.persistence"
 PROJECTIONS = "imagestream_es.projections"
@@ -32,13 +33,14 @@ CLI = "imagestream_es.cli"
 API = "api"
 
 MAY_IMPORT: dict[str, set[str]] = {
+    ACCESS: {"joserfc", "urllib3", "yaml"},
     DOMAIN: {"msgspec"},
     PERSISTENCE: {DOMAIN, "eventsourcing", "msgspec", "psycopg"},
     PROJECTIONS: {DOMAIN, PERSISTENCE, "eventsourcing.persistence", "msgspec"},
     REGISTRY: {DOMAIN, "msgspec", "orjson", "urllib3"},
-    APPLICATION: {DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, "eventsourcing.persistence", "msgspec", "orjson"},
+    APPLICATION: {ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, "eventsourcing.persistence", "msgspec", "orjson"},
     SETTINGS: set(),
-    BOOTSTRAP: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
+    BOOTSTRAP: {SETTINGS, ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, f"{APPLICATION}.principals", BOOTSTRAP},
     SERVER: {SETTINGS, "flask", "granian"},
     SWEEPING: set(),
@@ -55,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     API: {
         SETTINGS,
+        ACCESS,
         DOMAIN,
         APPLICATION,
         BOOTSTRAP,

@@ -1,0 +1,1 @@
+"""Who callers are, and what they may do. Nothing here knows of HTTP or of the log."""

@@ -1,0 +1,35 @@
+"""Who somebody is, however they proved it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+AUTHENTICATED = "system:authenticated"
+"""The group of everybody who proved who they are."""
+UNAUTHENTICATED = "system:unauthenticated"
+"""The group of those who said nothing about themselves."""
+MASTERS = "system:masters"
+"""The group of those who may do everything."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A caller: a name, a uid ("" for none), groups, what else is known, and by whom all this is vouched for.
+
+    `issuer` is "token-file", "oidc:" and the issuer's URL, "certificate", "anonymous", "unsecured", or
+    "impersonated" for whom another user acts as.
+    """
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    issuer: str = ""
+
+
+UNSECURED = User("system:unsecured", "", (MASTERS, AUTHENTICATED), issuer="unsecured")
+"""Everybody, where no credentials are configured."""
+
+ANONYMOUS = User("system:anonymous", "", (UNAUTHENTICATED,), issuer="anonymous")
+"""Who gives no credentials where some are configured."""
