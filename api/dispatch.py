@@ -27,6 +27,7 @@ from api.resources.options import delete_expected
 from api.schemas.fields import print_time
 from api.validation import known
 from api.watch import Watch, options_of
+from imagestream_es.access.identity import UNSECURED, User
 from imagestream_es.application.commands import Caller
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
@@ -42,9 +43,6 @@ from imagestream_es.domain.events import Origin
 from imagestream_es.domain.references import namespace_problem, path_segment_problem
 
 logger = logging.getLogger(__name__)
-
-UNSECURED = "system:unsecured"
-"""Every caller, while no credentials are configured."""
 
 FORMS = (Form.JSON, Form.YAML, Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST)
 OF_ONE = {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}

@@ -155,9 +155,10 @@ def list_principals(settings: Settings) -> None:
     """Print everybody who ever wrote something: id, name, who vouches for it, first and last seen (UTC)."""
     from imagestream_es import maintenance
 
-    rows = [("ID", "NAME", "ISSUER", "FIRST SEEN", "LAST SEEN")]
-    for one in maintenance.principals(settings):
-        rows.append((one.id, _printable(one.name), _printable(one.issuer), _utc(one.first_seen), _utc(one.last_seen)))
+    rows = [("ID", "NAME", "ISSUER", "FIRST SEEN", "LAST SEEN")] + [
+        (one.id, _printable(one.name), _printable(one.issuer), _utc(one.first_seen), _utc(one.last_seen))
+        for one in maintenance.principals(settings)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
@@ -175,7 +176,8 @@ def forget(settings: Settings, name: str) -> None:
     from imagestream_es import maintenance
 
     gone = maintenance.forget(settings, name)
-    click.echo(f"Forgot {gone} of that name." if gone else "Nobody of that name is known.")
+    found = f"Forgot {gone} user{'s' * (gone > 1)} of that name." if gone else "Nobody of that name is known."
+    click.echo(found)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
 from imagestream_es.application.hub import Hub
+from imagestream_es.application.principals import Principals
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.errors import DomainError
@@ -108,6 +109,7 @@ class World:
         self.store.create_tables()
         self.queries = Queries(self.store)
         self.hub = Hub(self.store, None)
+        self.principals = Principals(self.store, self.clock)
         self._start()
 
     def _start(self) -> None:

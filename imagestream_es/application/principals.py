@@ -14,10 +14,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
 
 from eventsourcing.persistence import PersistenceError
 
+from imagestream_es.access.identity import ANONYMOUS, UNSECURED, User
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.persistence import principals
 from imagestream_es.persistence.principals import Principal
@@ -32,31 +32,13 @@ LONGEST_NAME = 256
 MOST = 10_000
 """Users that are remembered between requests."""
 
-REGISTRY = "system:registry"
+REGISTRY, PUSHERS = "system:registry", "registry"
+"""Who pushes if the registry names nobody, and the issuer of those whom it names."""
 OWN = "system:"
-UNPROVEN = frozenset({"unsecured", "anonymous"})
+UNPROVEN = frozenset({UNSECURED.issuer, ANONYMOUS.issuer})
 """Issuers of those who said nothing of themselves: their names are the service's own."""
 
 _logger = logging.getLogger(__name__)
-
-
-class Somebody(Protocol):
-    """A user: a name, and by whom it is vouched for."""
-
-    @property
-    def name(self) -> str:
-        """The name, unique for its issuer."""
-
-    @property
-    def issuer(self) -> str:
-        """Who says so."""
-
-
-class Pusher(NamedTuple):
-    """A user of the registry, whose notifications name them."""
-
-    name: str
-    issuer: str = "registry"
 
 
 def new_id() -> str:
@@ -82,7 +64,7 @@ class Principals:
         self._seen: dict[str, int] = {}
         self._write_seen_at = now() + SEEN_EVERY
 
-    def id_of(self, user: Somebody) -> str:
+    def id_of(self, user: User) -> str:
         """The id of a user who is about to write; who has none gets one, durable when this returns.
 
         Raises Unavailable.
@@ -101,7 +83,7 @@ class Principals:
     def pusher(self, name: str) -> str:
         """The id of a user of the registry; of the registry itself if it names nobody. Raises Unavailable."""
         nobody = not name or len(name) > LONGEST_NAME or not name.isprintable()
-        return REGISTRY if nobody else self.id_of(Pusher(name))
+        return REGISTRY if nobody else self.id_of(User(name, issuer=PUSHERS))
 
     def names(self, ids: Iterable[str]) -> dict[str, str]:
         """The names of those ids that are known; the service's own names stand for themselves. Raises Unavailable."""

@@ -3,7 +3,8 @@
 This is no view: it cannot be folded from the log.
 
 - `pushes`: one row for each push that was told, in the order of arrival. `body` is what came, without the names of
-  persons, `door` how it came in; `outcome` is null while the push waits. Settled rows stay for a while, so that an id that comes again is known.
+  persons, `door` how it came in; `outcome` is null while the push waits. Settled rows stay for a while, so that an id
+  that comes again is known.
 - `pushed_tags`: for each tag of a repository the push that was settled last: its time in the registry
   (nanoseconds since the epoch) and its digest.
 """

@@ -296,13 +296,29 @@ def test_an_event_names_who_told_it_and_under_which_id(listen, registry):
     digest, listener = registry.push("team/app"), listen()
     listener.tell(digest, id="the-id", actor={"name": "dev"})
     listener.await_counts(mapped=1)
+    listener.tell(digest, "team/app:v2", id="other-id")
+    listener.await_counts(mapped=2)
     log = listener.services.queries._store
     with log.reading() as rows:
-        events = [json.loads(stored.state) for _, stored in rows.log(1, rows.head())]
-    assert {(event["by"]["door"], event["by"]["request"], event["by"]["actor"]) for event in events} == {
-        ("webhook", "the-id", "system:registry")
-    }
-    assert len(events) == 3  # stream, image, entry
+        events = [json.loads(stored.state)["by"] for _, stored in rows.log(1, rows.head())]
+    names = listener.services.principals.names(event["actor"] for event in events)
+    assert [(event["door"], event["request"], names[event["actor"]]) for event in events] == [
+        *[("webhook", "the-id", "dev")] * 3,  # stream, image, entry
+        ("webhook", "other-id", "system:registry"),
+    ]
+
+
+def test_what_waits_names_nobody(listen, registry):
+    """Neither the person nor the machine that pushed; and a notification cannot say who it is in the log."""
+    listener = listen(registry_url=None)
+    digest = registry.push("team/app")
+    listener.tell(digest, actor={"name": "dev"}, request={"addr": "192.0.2.7"}, principal="system:root")
+    with listener.services.queries._store.reading() as rows:
+        (body,) = rows.one("SELECT body FROM pushes")
+    assert b"dev" not in body
+    assert b"192.0.2.7" not in body
+    (principal,) = listener.services.principals.ids("dev")
+    assert json.loads(body)["principal"] == principal
 
 
 # --- what can go wrong
