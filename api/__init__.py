@@ -9,6 +9,7 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api import discovery
+from api.access_log import AccessLog, to_stderr
 from api.call import Door
 from api.dispatch import respond, serve
 from api.docs import add_docs
@@ -16,10 +17,12 @@ from api.errors import status
 from api.groups import GROUPS
 from api.health import add_health
 from api.hooks import add_hooks
+from api.metrics import add_metrics
 from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
 from api.resource import Resource
+from api.told import Observed
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.settings import Settings
 
@@ -42,9 +45,12 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     for door, resources in GROUPS.items():
         for resource in resources:
             _add_resource(app, services, door, resource)
-    _add_discovery(app, *add_health(app, services), *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
+    counts, metrics = add_metrics(app, services)
+    _add_discovery(app, *add_health(app, services), metrics, *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
     add_hooks(app, services)
     app.register_error_handler(HTTPException, _http_error)
+    logs = [AccessLog(to_stderr)] if settings.access_log == "on" else []
+    app.wsgi_app = Observed(app.wsgi_app, [counts, *logs])  # type: ignore[method-assign]
     return app
 
 

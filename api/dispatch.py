@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import yaml
@@ -25,6 +23,7 @@ from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.resource import Resource
 from api.resources.options import delete_expected
 from api.schemas.fields import print_time
+from api.told import told, verb_of
 from api.validation import known
 from api.watch import Watch, options_of
 from imagestream_es.access.identity import UNSECURED, User
@@ -51,8 +50,6 @@ OF_ALL = {"list": "GET", "create": "POST", "deletecollection": "DELETE"}
 PASSED_OVER = 16 * 1024 * 1024
 """How many bytes of a body that is too long are read and forgotten."""
 CHUNK = 64 * 1024
-_AUDIT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-"""What may be a client's own id of a request: it stands in events for ever, so it is no place for text."""
 
 PATCH_TRIES = 5
 KUBECTL = "kubectl"
@@ -79,12 +76,13 @@ def serve(
 
     `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
     """
-    audit_id = request.headers.get("Audit-ID", "")
-    if not _AUDIT_ID.fullmatch(audit_id):
-        audit_id = str(uuid4())
+    about = told(request)
+    about.resource, about.namespace, about.name, about.user = resource.name, namespace, name, UNSECURED.name
+    about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
     try:
         target = _target(resource, sub, door)
+        about.resource = f"{resource.name}/{sub}" if sub else resource.name
         form = negotiate(request.headers.get("Accept"), FORMS)
         if form is None:
             accepted = "application/json, application/yaml"
@@ -97,21 +95,22 @@ def serve(
             name="" if watched else name,
             args=watch_args(request.args, name) if watched else request.args,
             user=UNSECURED.name,
-            identify=lambda: _caller(services, UNSECURED, None, at, audit_id),
+            identify=lambda: _caller(services, UNSECURED, None, at, about.audit_id),
             media_type=request.mimetype,
             data=read_body(request),
             agent=request.headers.get("User-Agent", ""),
             kind=target.kind,
         )
         if _is_watch(request, target, call):
+            about.verb = verb_of(request.method, named=False, watching=True)
             response = _watch(target, call, form)
+            about.lasting = True
         else:
             answer = _handle(request, target, call, resource)
             response = _render(answer, form, target, resource, call)
             _warn(response, call.warnings)
     except Exception as error:
         response = failure(error, door, resource.name, call)
-    response.headers["Audit-Id"] = audit_id
     return response
 
 

@@ -22,7 +22,7 @@ Checks = Mapping[str, Callable[[], object]]
 def add_health(app: Flask, services: Services) -> list[str]:
     """Serve the paths that tell about health; answers these paths, without those of single checks."""
     alive: Checks = {"ping": lambda: None}
-    ready: Checks = {**alive, "store": services.queries.position}
+    ready: Checks = {**alive, "store": services.queries.position, "writer": services.commands.writer.check}
     paths = {"/healthz": ready, "/livez": alive, "/readyz": ready}
     for path, checks in paths.items():
         _add(app, path, checks)

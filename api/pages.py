@@ -34,5 +34,4 @@ def security_headers() -> dict[str, str]:
     return {
         "Content-Security-Policy": "; ".join(f"{what} {allowed}" for what, allowed in policy.items()),
         "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
     }

@@ -14,7 +14,6 @@ A stop (SIGTERM, SIGINT): stop listening, have the service end its watches, wait
 import asyncio
 import errno
 import ipaddress
-import json
 import logging
 import os
 import re
@@ -34,6 +33,7 @@ import granian._granian
 from flask import Flask
 from granian.http import HTTP1Settings, HTTP2Settings
 
+from imagestream_es import logfmt
 from imagestream_es.settings import Address, Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -323,16 +323,11 @@ class LogfmtFormatter(logging.Formatter):
         fields |= {key: value for key, value in vars(record).items() if key not in self._ORDINARY}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return " ".join(f"{key}={_logfmt_value(value)}" for key, value in fields.items())
-
-
-def _logfmt_value(value: object) -> str:
-    text = str(value)
-    return text if re.fullmatch(r"[!#-<>-~]+", text) else json.dumps(text)
+        return " ".join(f"{key}={logfmt.value(value)}" for key, value in fields.items())
 
 
 def log_to_stderr() -> None:
-    """Send the service's notes, and the warnings of everything else, to stderr; requests are not logged."""
+    """Send the service's notes, and the warnings of everything else, to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogfmtFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

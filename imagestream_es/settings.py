@@ -253,6 +253,11 @@ class Settings:
         Declared("FILE", Path, "Private key of the certificate (PEM, not encrypted)."),
     ] = None
 
+    access_log: Annotated[
+        str,
+        Declared("on|off", parse_switch, "Write one line to stderr for each request, but those that ask for health."),
+    ] = "on"
+
     request_threads: Annotated[
         int,
         Declared("N", parse_threads, "Requests served at the same time; every open watch is one of them."),

@@ -65,12 +65,13 @@ def require() -> Callable[[str], str]:
 
 
 class Service:
-    """A running `imagestream-es serve`, on a free port and importing nothing by itself unless `options` say so."""
+    """A running `imagestream-es serve`, on a free port; it imports and logs nothing unless `options` say so."""
 
     def __init__(self, directory: Path, options: tuple[str, ...], env: Mapping[str, str]) -> None:
         self.data_dir = directory / "data"
         self._log = directory / "stderr.txt"
-        self._options = options if "--import-controller" in options else (*options, "--import-controller", "off")
+        quiet = [name for name in ("--import-controller", "--access-log") if name not in options]
+        self._options = (*options, *(word for name in quiet for word in (name, "off")))
         self._env = env
         self._start(*([] if "--bind" in options else ["--bind", "127.0.0.1:0"]))
 
@@ -217,7 +218,7 @@ def postgres_url(postgres_cluster: str) -> Iterator[str]:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[FlaskClient]:
     """A client of the application in this process, over an empty log."""
-    app = create_app(Settings(data_dir=tmp_path / "data", import_controller="off"))
+    app = create_app(Settings(data_dir=tmp_path / "data", import_controller="off", access_log="off"))
     yield app.test_client()
     app.extensions["imagestream"].close()
 

@@ -24,7 +24,7 @@ PARTIAL = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 class _Present:
     """What the API takes for the service: the world that is looked at now."""
 
-    settings = Settings(internal_registry=REGISTRY)
+    settings = Settings(internal_registry=REGISTRY, access_log="off")
     imports = None
 
     def __init__(self, world: World) -> None:

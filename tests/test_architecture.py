@@ -27,6 +27,7 @@ APPLICATION = "imagestream_es.application"
 SETTINGS = "imagestream_es.settings"
 BOOTSTRAP = "imagestream_es.bootstrap"
 MAINTENANCE = "imagestream_es.maintenance"
+LOGFMT = "imagestream_es.logfmt"
 SERVER = "imagestream_es.server"
 SWEEPING = "imagestream_es.sweeping"
 CLI = "imagestream_es.cli"
@@ -42,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     SETTINGS: set(),
     BOOTSTRAP: {SETTINGS, ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, f"{APPLICATION}.principals", BOOTSTRAP},
-    SERVER: {SETTINGS, "flask", "granian"},
+    LOGFMT: set(),
+    SERVER: {SETTINGS, LOGFMT, "flask", "granian"},
     SWEEPING: set(),
     CLI: {
         SETTINGS,
@@ -65,12 +67,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         f"{PERSISTENCE}.store",  # a watch hands the transaction on in which it reads the log
         f"{REGISTRY}.errors",
         f"{REGISTRY}.manifests",
+        LOGFMT,
         "flask",
         "jinja2",
         "jsonpatch",
         "marshmallow",
         "msgspec",
         "orjson",
+        "prometheus_client",
         "werkzeug",
         "yaml",
     },

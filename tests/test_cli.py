@@ -123,6 +123,7 @@ def test_every_option_reaches_its_setting(run, served):
         "import_interval": ("90s", Duration(90)),
         "tls_cert_file": ("tls.crt", Path("tls.crt")),
         "tls_private_key_file": ("tls.key", Path("tls.key")),
+        "access_log": ("off", "off"),
         "request_threads": ("64", 64),
     }
     assert values.keys() == {setting.name for setting in fields(Settings)}

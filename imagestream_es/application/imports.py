@@ -27,6 +27,7 @@ from imagestream_es.application.fetching import (
     RepositoryResult,
 )
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.tally import Tally
 from imagestream_es.application.writer import Decision, Work, Writer
 from imagestream_es.domain.errors import Conflict, NotFound
 from imagestream_es.domain.events import Origin
@@ -74,7 +75,10 @@ class TooManyImports(Exception):
 
 @dataclass(frozen=True)
 class Imports:
-    """Imports images into streams: of a repository `max_tags` tags, all if that is negative."""
+    """Imports images into streams: of a repository `max_tags` tags, all if that is negative.
+
+    `outcomes` counts what became of the images that clients asked for.
+    """
 
     writer: Writer
     queries: Queries
@@ -83,6 +87,7 @@ class Imports:
     transport: Transport
     secrets: PullSecrets
     max_tags: int
+    outcomes: Tally = field(default_factory=Tally)
     _turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(IMPORTS_AT_ONCE))
 
     def run(
@@ -103,6 +108,7 @@ class Imports:
         _check(None if view is None else view.stream, name, expected)
         with self._turn():
             result = self._fetch(namespace, None if view is None else view.stream, request)
+        self._count(result)
         if not request.store:
             return result
 
@@ -110,6 +116,13 @@ class Imports:
             _check(stream, name, expected)
 
         return self._store(caller, namespace, name, request, result, check, dry=dry)
+
+    def _count(self, result: ImportResult) -> None:
+        repository = result.repository
+        for image in (*result.images, *(repository.images if repository else ())):
+            self.outcomes.add("failed" if image.failure else "imported")
+        if repository and repository.failure:
+            self.outcomes.add("failed")
 
     def refresh(
         self, caller: Caller, seen: ImageStream, request: ImportRequest, wanted: Callable[[ImportResult], bool]

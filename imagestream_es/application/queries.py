@@ -73,6 +73,11 @@ class Queries:
         with self._reading() as rows:
             return rows.head()
 
+    def progress(self) -> tuple[int, int]:
+        """The position of the log's last event, and that of the last one which the views show."""
+        with self._reading() as rows:
+            return rows.head(), read_model.folded_until(rows)
+
     def image_stream(self, namespace: str, name: str, at: int | None = None) -> StreamView | None:
         """The stream of that name with its histories."""
         with self._reading() as rows:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from eventsourcing.persistence import InterfaceError, OperationalError, PersistenceError, StoredEvent
 
+from imagestream_es.application.tally import Tally
 from imagestream_es.domain.errors import DomainError
 from imagestream_es.domain.events import LogStarted, Origin
 from imagestream_es.domain.image import Image
@@ -187,7 +189,10 @@ class _Rollback(Exception):
 
 
 class Writer:
-    """The thread that decides and commits. `committed` hears the new head after each commit."""
+    """The thread that decides and commits. `committed` hears the new head after each commit.
+
+    `outcomes` counts what became of commands, `batches` how many times so many were committed together.
+    """
 
     def __init__(self, store: Store, registry: str, committed: Callable[[int], None]) -> None:
         self._store = store
@@ -200,6 +205,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._door = threading.Lock()
         self._closed = False
+        self._failed = False
+        self._under_way: Sequence[_Job] = ()
+        self.outcomes = Tally()
+        self.batches: Counter[int] = Counter()
 
     def start(self, by: Origin, log_id: str) -> None:
         """Write the first event of an empty log, then take commands. Raises PersistenceError."""
@@ -215,8 +224,19 @@ class Writer:
 
         Raises what the decision raises, and Unavailable.
         """
+        try:
+            answer = self._execute(decision, dry=dry)
+        except Exception as error:
+            self.outcomes.add(_outcome(error))
+            raise
+        self.outcomes.add("rehearsed" if dry else "accepted")
+        return answer
+
+    def _execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
         job = _Job(decision, dry)
         with self._door:
+            if self._failed:
+                raise Unavailable("the writer has failed; the service must be restarted", may_be_stored=False)
             if self._closed:
                 raise Unavailable("the service is shutting down", may_be_stored=False)
             self._jobs.put(job)
@@ -230,6 +250,16 @@ class Writer:
             message = "the change was stored, but the store can't show it now"
             raise Unavailable(message, may_be_stored=True) from error
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for their turn."""
+        return self._jobs.qsize()
+
+    def check(self) -> None:
+        """Raises Unavailable if commands can't be taken any more."""
+        if not self._thread.is_alive():
+            raise Unavailable("the writer does not run", may_be_stored=False)
+
     def close(self) -> None:
         """Finish what waits, then stop."""
         with self._door:  # behind it comes nothing any more
@@ -239,6 +269,27 @@ class Writer:
             self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._take_turns()
+        except BaseException:
+            _logger.critical("the writer has failed: nothing can be written until a restart", exc_info=True)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let nobody wait for a writer that is gone."""
+        with self._door:
+            self._failed = True
+        abandoned = [*self._under_way]
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                abandoned.append(job)
+        for job in abandoned:
+            if not job.future.done():
+                message = "the writer failed; whether the change was stored is unknown"
+                job.future.set_exception(Unavailable(message, may_be_stored=job in self._under_way))
+
+    def _take_turns(self) -> None:
         while True:
             job = self._jobs.get()
             batch: list[_Job] = []
@@ -247,10 +298,12 @@ class Writer:
                 if len(batch) == MAX_BATCH or self._jobs.empty():
                     break
                 job = self._jobs.get()
+            self._under_way = batch
             for rehearsal in (one for one in batch if one.dry):
                 self._rehearse(rehearsal)
             commands = [one for one in batch if not one.dry]
             if commands:
+                self.batches[len(commands)] += 1
                 self._commit(commands)
             if job is None:
                 return
@@ -322,6 +375,13 @@ class Writer:
         )
         for job in jobs:
             job.future.set_exception(Unavailable(message, may_be_stored=unknown))
+
+
+def _outcome(error: Exception) -> str:
+    """What became of a command that raised this, in a word."""
+    if isinstance(error, Unavailable):
+        return "unknown" if error.may_be_stored else "unavailable"
+    return "refused" if isinstance(error, DomainError) else "failed"
 
 
 def _decide(work: Work, job: _Job) -> tuple[Any, BaseException | None]:

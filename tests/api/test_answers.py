@@ -203,6 +203,7 @@ def test_without_its_store_the_service_is_alive_and_not_ready(
         assert answer.get_data(as_text=True).splitlines() == [
             "[+]ping ok",
             "[-]store failed: reason withheld",
+            "[+]writer ok",
             f"{path[1:]} check failed",
         ]
         assert client.get(f"{path}/ping").status_code == 200

@@ -707,3 +707,47 @@ def test_the_first_event_tells_who_began_the_log_and_its_id(bench: Bench) -> Non
     event = EventMapper().decode(first.topic, first.state)
     assert (first.originator_id, first.originator_version, event.by) == ("/log", 1, BY)
     assert b'"log":"log"' in first.state
+
+
+# --- the writer itself fails
+
+
+def test_a_writer_that_died_says_so_and_lets_nobody_wait(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: int) -> None:
+        raise MemoryError
+
+    bench.writer.check()
+    bench.writer._committed = broken
+    with pytest.raises(Unavailable) as unknown:
+        bench.create("one")
+    assert unknown.value.may_be_stored
+    bench.writer._thread.join(60)
+    with pytest.raises(Unavailable, match="does not run"):
+        bench.writer.check()
+    with pytest.raises(Unavailable, match="must be restarted") as refused:
+        bench.create("two")
+    assert not refused.value.may_be_stored
+    assert "nothing can be written until a restart" in caplog.text
+    assert bench.queries.image_stream("shop", "one") is not None
+
+
+def test_commands_that_waited_for_a_writer_that_died_were_not_stored(bench: Bench) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def decide(work: Work) -> None:
+        begun.set()
+        go_on.wait(60)
+        raise SystemExit
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(bench.execute, decide)
+        assert begun.wait(60)
+        second = pool.submit(bench.create, "two")
+        while not bench.writer.waiting:
+            time.sleep(0.001)
+        go_on.set()
+        for future, may_be_stored in ((first, True), (second, False)):
+            error = future.exception(60)
+            assert isinstance(error, Unavailable)
+            assert error.may_be_stored is may_be_stored
+    assert bench.queries.image_stream("shop", "two") is None
