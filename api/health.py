@@ -1,7 +1,7 @@
 """Whether the service is alive and can answer, told as Kubernetes servers tell it.
 
-`/livez` asks only whether requests are handled, `/readyz` and `/healthz` also whether the store answers. With
-`?verbose` they list their checks, and `/readyz/CHECK` asks for one.
+`/livez` asks only whether requests are handled, `/readyz` and `/healthz` also whether the store answers and whether
+its log is the one that it was. With `?verbose` they list their checks, and `/readyz/CHECK` asks for one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ Checks = Mapping[str, Callable[[], object]]
 def add_health(app: Flask, services: Services) -> list[str]:
     """Serve the paths that tell about health; answers these paths, without those of single checks."""
     alive: Checks = {"ping": lambda: None}
-    ready: Checks = {**alive, "store": services.queries.position, "writer": services.commands.writer.check}
+    ready: Checks = {
+        **alive,
+        "store": services.queries.position,
+        "writer": services.commands.writer.check,
+        "log": services.witness.check,
+    }
     paths = {"/healthz": ready, "/livez": alive, "/readyz": ready}
     for path, checks in paths.items():
         _add(app, path, checks)

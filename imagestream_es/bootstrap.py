@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -22,18 +21,18 @@ from imagestream_es.application.queries import Queries
 from imagestream_es.application.sweep import Sweeper
 from imagestream_es.application.tally import Tally
 from imagestream_es.application.webhook import Webhook
+from imagestream_es.application.witness import Witness
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.events import Origin
+from imagestream_es.persistence.checkpoints import CheckpointFile
 from imagestream_es.persistence.directory import DirectoryLock
-from imagestream_es.persistence.store import Store, make_tree
-from imagestream_es.projections.projector import catch_up
+from imagestream_es.persistence.store import Store
+from imagestream_es.projections.projector import catch_up, rebuild
 from imagestream_es.registry.addresses import Addresses
 from imagestream_es.registry.credentials import PullSecrets
 from imagestream_es.registry.internal import InternalRegistry
 from imagestream_es.registry.transport import Transport, Url
 from imagestream_es.settings import Settings, SettingsError
-
-_logger = logging.getLogger(__name__)
 
 POLL = 0.25
 """Seconds between looks for what other processes committed, where there may be some."""
@@ -54,6 +53,7 @@ class Services:
     webhook: Webhook
     webhook_secret: bytes | None = field(repr=False)
     sweeper: Sweeper
+    witness: Witness
     tally: Tally
     clock: Callable[[], int]
     close: Callable[[], None]
@@ -76,20 +76,42 @@ def make_uid() -> str:
     return str(uuid4())
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name; its tables may be missing. Raises PersistenceError."""
+def open_store(settings: Settings, *, to_read: bool = False) -> Store:
+    """The store that the settings name; its tables may be missing. One opened `to_read` changes no file.
+
+    Raises PersistenceError.
+    """
     if settings.database_url:
         from imagestream_es.persistence.postgres import PostgresStore  # noqa: PLC0415 (its driver is heavy)
 
         return PostgresStore(settings.database_url)
-    from imagestream_es.persistence.sqlite import SQLiteStore  # noqa: PLC0415
+    from imagestream_es.persistence.sqlite import SQLiteStore, Use  # noqa: PLC0415
 
-    return SQLiteStore(str(database_file(settings)))
+    return SQLiteStore(str(database_file(settings)), Use.READ if to_read else Use.SERVE)
 
 
 def database_file(settings: Settings) -> Path:
     """Where the embedded log is."""
     return Path(settings.data_dir) / "imagestream.db"
+
+
+def checkpoint_path(settings: Settings) -> Path | None:
+    """Where the service keeps its checkpoints; None if nowhere."""
+    if settings.checkpoint_file is None and not settings.database_url:
+        return settings.data_dir / "checkpoints"
+    return settings.checkpoint_file
+
+
+def _checkpoint_file(settings: Settings, stack: ExitStack) -> CheckpointFile | None:
+    path = checkpoint_path(settings)
+    if path is None:
+        return None
+    try:
+        file = CheckpointFile(path)
+    except OSError as error:
+        raise SettingsError("checkpoint_file", f"cannot write {path}: {error.strerror}.") from error
+    stack.callback(file.close)
+    return file
 
 
 def read_secret(settings: Settings) -> bytes | None:
@@ -131,8 +153,8 @@ def _read(name: str, file: Path) -> bytes:
 def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Services:
     """Open the store, bring the views up to date, start the writer.
 
-    Raises SettingsError if a file that they name can't be used, DirectoryInUse if another process has the
-    directory, PersistenceError if the store can't be used.
+    Raises SettingsError if a file that they name can't be used, DirectoryInUse or CheckpointFileInUse if another
+    process has the directory or that file, PersistenceError if the store can't be used.
     """
     secret, registry = read_secret(settings), internal_registry(settings)
     with ExitStack() as stack:
@@ -142,15 +164,25 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         store = open_store(settings)
         stack.callback(store.close)
         store.create_tables()
-        made = make_tree(store)
-        if made is not None:
-            _logger.info("made the Merkle tree over the log: %s", made)
-        catch_up(store)
+        witness = Witness(store, _checkpoint_file(settings, stack), clock)
+        if witness.examine(settings.accept_log):
+            rebuild(store)
+        else:
+            catch_up(store)
         hub = Hub(store, POLL if settings.database_url else None)
         stack.callback(hub.close)
-        writer = Writer(store, settings.internal_registry, hub.committed)
+        stack.callback(witness.close)
+
+        def committed(head: int) -> None:
+            hub.committed(head)
+            witness.committed(head)
+
+        writer = Writer(store, settings.internal_registry, committed)
+        if witness.refusal is not None:
+            writer.refuse(witness.refusal)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
+        witness.start()
         hub.start()
         commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
         transport, secrets = Transport(Addresses(settings.import_allow)), PullSecrets(settings.pull_secrets)
@@ -182,6 +214,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         Webhook(pushes, tally, clock, sweeper.noticed),
         secret,
         sweeper,
+        witness,
         tally,
         clock,
         close,

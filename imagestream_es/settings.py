@@ -64,6 +64,13 @@ def parse_database_url(text: str) -> str:
     return text
 
 
+def parse_checkpoint(text: str) -> str:
+    """`SIZE:ROOT` as `verify` prints it, in lower case. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{1,18}:[0-9a-fA-F]{64}", text) is None:
+        raise ValueError(f"{text!r} is not SIZE:ROOT, a number and 64 hexadecimal digits.")
+    return text.lower()
+
+
 def parse_threads(text: str) -> int:
     """A number of threads from 1 to 10000. Raises ValueError."""
     if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= 10_000:
@@ -158,6 +165,26 @@ class Settings:
             "users of the machine can read a password on the command line: prefer the variable.",
         ),
     ] = field(default=None, repr=False)
+
+    checkpoint_file: Annotated[
+        Path | None,
+        Declared(
+            "FILE",
+            Path,
+            "Remember there, outside the database, what the log was, to notice loss and tampering: `checkpoints` in "
+            "the data directory if not given; with a PostgreSQL database only if given. Best on another disk.",
+        ),
+    ] = None
+
+    accept_log: Annotated[
+        str | None,
+        Declared(
+            "SIZE:ROOT",
+            parse_checkpoint,
+            "Go on with a log that is not the one that was remembered, if `verify` ends with these words. Without "
+            "effect on any other log.",
+        ),
+    ] = None
 
     internal_registry: Annotated[
         str,

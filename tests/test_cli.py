@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from eventsourcing.persistence import OperationalError
 
-from imagestream_es import maintenance, server
+from imagestream_es import maintenance, server, verification
 from imagestream_es.cli import main
 from imagestream_es.persistence.directory import DirectoryLock
+from imagestream_es.persistence.merkle import Checkpoint
 from imagestream_es.settings import Address, Duration, Settings, option_name, variable_name
 
 
@@ -60,9 +61,10 @@ def test_the_help_of_serve_names_every_option_with_its_variable_and_default(run)
 
 
 def test_replay_and_verify_need_only_to_know_where_the_log_is(run):
-    for command in ("replay", "verify"):
+    for command, more in (("replay", []), ("verify", ["--checkpoint-file"])):
         text = run(command, "--help").output
-        assert [word for word in text.split() if word.startswith("--")] == ["--data-dir", "--database-url", "--help"]
+        found = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+        assert found == [*(["--checkpoint"] if more else []), "--data-dir", "--database-url", *more]
 
 
 def test_the_version_is_the_installed_one(run):
@@ -108,6 +110,8 @@ def test_every_option_reaches_its_setting(run, served):
         "bind": ("[::1]:9090", Address("::1", 9090)),
         "data_dir": ("/srv/log", Path("/srv/log")),
         "database_url": ("postgresql://h/db", "postgresql://h/db"),
+        "checkpoint_file": ("/mnt/checkpoints", Path("/mnt/checkpoints")),
+        "accept_log": (f"7:{'A' * 64}", f"7:{'a' * 64}"),
         "internal_registry": ("registry:5000", "registry:5000"),
         "external_registry": ("registry.example.com", "registry.example.com"),
         "registry_url": ("https://registry:5000/", "https://registry:5000"),
@@ -216,23 +220,35 @@ def test_an_empty_log_is_replayed_without_a_fuss(run, monkeypatch, tmp_path):
     assert (result.exit_code, result.stdout) == (0, "Rebuilt the views from 0 events.\n")
 
 
-def test_verify_tells_that_all_is_well(run, monkeypatch):
-    report = SimpleNamespace(ok=True, differences=[], events=12)
-    monkeypatch.setattr(maintenance, "verify", lambda *_: report)
+CHECKPOINT = f"12:{'ab' * 32}"
+
+
+def test_verify_tells_that_all_is_well_and_what_the_log_is(run, monkeypatch):
+    report = verification.Report(12, 3, Checkpoint.parse(CHECKPOINT))
+    monkeypatch.setattr(verification, "verify", lambda *_: report)
     result = run("verify", IMAGESTREAM_DATABASE_URL="postgresql://h/db")
     assert result.exit_code == 0
-    assert result.stdout == "Verified 12 events: the log is sound and all views agree with it.\n"
+    assert result.stdout == (
+        "Verified 12 events: the log is sound and all views agree with it.\n"
+        f"3 checkpoints of the service agree with it.\nCheckpoint: {CHECKPOINT}\n"
+    )
 
 
-@pytest.mark.parametrize(
-    ("differences", "line"),
-    [(["tags: row 7 differs"], "tags: row 7 differs\n"), (["first", "second", "third"], "first (and 2 more)\n")],
-)
-def test_verify_prints_the_first_difference_and_fails(run, monkeypatch, differences, line):
-    report = SimpleNamespace(ok=False, differences=differences, events=12)
-    monkeypatch.setattr(maintenance, "verify", lambda *_: report)
+def test_verify_prints_what_differs_and_what_the_log_is_and_fails(run, monkeypatch):
+    report = verification.Report(12, 3, Checkpoint.parse(CHECKPOINT), ["tags: row 7 differs", "more"])
+    monkeypatch.setattr(verification, "verify", lambda *_: report)
     result = run("verify")
-    assert (result.exit_code, result.stdout) == (1, line)
+    assert (result.exit_code, result.stdout) == (1, f"tags: row 7 differs\nmore\nCheckpoint: {CHECKPOINT}\n")
+
+
+def test_verify_is_given_the_checkpoint_that_somebody_kept(run, monkeypatch):
+    given = []
+    monkeypatch.setattr(verification, "verify", lambda _, __, kept: given.append(kept) or verification.Report())
+    assert run("verify", "--checkpoint", CHECKPOINT).exit_code == 0
+    assert given == [Checkpoint.parse(CHECKPOINT)]
+    wrong = run("verify", "--checkpoint", "12")
+    assert wrong.exit_code == 2
+    assert "is not SIZE:ROOT" in wrong.stderr
 
 
 @pytest.mark.parametrize("command", ["replay", "verify"])

@@ -206,18 +206,27 @@ class Writer:
         self._door = threading.Lock()
         self._closed = False
         self._failed = False
+        self._refusal: str | None = None
         self._under_way: Sequence[_Job] = ()
         self.outcomes = Tally()
         self.batches: Counter[int] = Counter()
 
+    def refuse(self, reason: str) -> None:
+        """Take no commands, and say why; to be told before `start`, which then writes nothing either."""
+        self._refusal = reason
+
     def start(self, by: Origin, log_id: str) -> None:
         """Write the first event of an empty log, then take commands. Raises PersistenceError."""
+        if self._refusal is None:
+            self._begin_log(by, log_id)
+        self._thread.start()
+
+    def _begin_log(self, by: Origin, log_id: str) -> None:
         with self._store.writing() as rows:
             if rows.head() == 0:
                 event = LogStarted(by=by, log=log_id)
                 rows.append([(1, self._mapper.to_stored_event(Recorded(LOG_ID, 1, event)))])
                 read_model.set_folded_until(rows, 1)
-        self._thread.start()
 
     def execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
         """Run a decision and answer once what it decided is durable; a `dry` one is taken back.
@@ -233,6 +242,8 @@ class Writer:
         return answer
 
     def _execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
+        if self._refusal is not None:
+            raise Unavailable(f"nothing can be written: {self._refusal}", may_be_stored=False)
         job = _Job(decision, dry)
         with self._door:
             if self._failed:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from struct import Struct
+from struct import Struct, error
 from typing import NamedTuple, Self
 
 from eventsourcing.persistence import StoredEvent
@@ -28,10 +28,13 @@ _HEADER = Struct(">xQQIII").pack
 
 
 def leaf_hash(position: int, event: StoredEvent) -> bytes:
-    """The hash of the event at a position."""
-    originator, topic, state = str(event.originator_id).encode(), event.topic.encode(), event.state
-    header = _HEADER(position, event.originator_version, len(originator), len(topic), len(state))
-    return sha256(b"".join((header, originator, topic, state))).digest()
+    """The hash of the event at a position. Raises ValueError if it is not stored as events are."""
+    try:
+        originator, topic, state = str(event.originator_id).encode(), event.topic.encode(), event.state
+        header = _HEADER(position, event.originator_version, len(originator), len(topic), len(state))
+        return sha256(b"".join((header, originator, topic, state))).digest()
+    except (TypeError, AttributeError, error, UnicodeError) as reason:
+        raise ValueError(f"what is stored at position {position} is no event") from reason
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -79,7 +82,9 @@ class Tree:
         return b"".join(self.peaks)
 
     def append(self, position: int, event: StoredEvent) -> None:
-        """Add the next event."""
+        """Add the next event. Raises ValueError if it is another one, or not stored as events are."""
+        if position != self.size + 1:
+            raise ValueError(f"there is no event at position {self.size + 1}")
         self.add(leaf_hash(position, event))
 
     def add(self, leaf: bytes) -> None:

@@ -137,6 +137,12 @@ def set_folded_until(rows: Rows, position: int) -> None:
     )
 
 
+def every_row(rows: Rows, view: str) -> Iterator[Row]:
+    """The rows of a view in the order of their keys: the key, then what it holds beside it."""
+    key = KEYS[view]
+    return rows.each(f"SELECT {', '.join((*key, *COLUMNS[view]))} FROM {view} ORDER BY {', '.join(key)}")
+
+
 def clear(rows: Rows) -> None:
     """Empty every view."""
     for table in KEYS:

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 from eventsourcing.persistence import (
@@ -59,7 +60,17 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
         return list(positions)
 
 
+class Use(Enum):
+    """What a file is opened for: how, and the settings that are made and read back, each with what is then read."""
+
+    SERVE = "rwc", ("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2)
+    READ = "ro", ("query_only", "ON", 1)
+    SCRATCH = "rwc", ("journal_mode", "OFF", "off"), ("synchronous", "OFF", 0), ("cache_size", "-65536", -65536)
+
+
 class _Pool(SQLiteConnectionPool):
+    use = Use.SERVE
+
     def _create_connection(self) -> SQLiteConnection:
         try:
             connection = sqlite3.connect(
@@ -70,9 +81,9 @@ class _Pool(SQLiteConnectionPool):
                 cached_statements=256,
                 timeout=self.lock_timeout or 5,
             )
-            if not self.is_sqlite_memory_mode:
-                _set(connection, "journal_mode", "WAL", "wal")
-            _set(connection, "synchronous", "FULL", 2)
+            for setting in self.use.value[1:]:
+                if not (self.is_sqlite_memory_mode and setting[0] == "journal_mode"):
+                    _set(connection, *setting)
         except sqlite3.Error as error:
             raise InterfaceError(error) from error
         connection.row_factory = sqlite3.Row
@@ -88,13 +99,18 @@ def _set(connection: sqlite3.Connection, pragma: str, value: str, expected: obje
 
 
 class SQLiteStore:
-    """A store in the file `path`, or in memory if `path` is None."""
+    """A store in the file `path`, or in memory if `path` is None.
 
-    def __init__(self, path: str | None) -> None:
-        name = f"file:{id(self)}?mode=memory&cache=shared" if path is None else f"file:{_quoted(path)}"
+    One that is opened to `READ` changes no file. What is kept in a SCRATCH file is gone with the program.
+    """
+
+    def __init__(self, path: str | None, use: Use = Use.SERVE) -> None:
+        mode = use.value[0]
+        name = f"file:{id(self)}?mode=memory&cache=shared" if path is None else f"file:{_quoted(path)}?mode={mode}"
         self._datastore = SQLiteDatastore(db_name=":memory:", originator_id_type="text")
         self._datastore.pool.close()
-        self._datastore.pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
+        self._datastore.pool = pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
+        pool.use = use
         self.recorder = SQLiteRecorder(self._datastore)
 
     def create_tables(self) -> None:
@@ -199,6 +215,9 @@ class _Rows(Rows):
     def one(self, sql: str, *values: Any) -> Row | None:
         with _translated():
             return self._cursor.execute(sql, values).fetchone()  # type: ignore[no-any-return]
+
+    def damage(self) -> list[str]:
+        return [message for (message,) in self.all("PRAGMA integrity_check") if message != "ok"]
 
     def each(self, sql: str, *values: Any) -> Iterator[Row]:
         cursor = self._cursor.connection.cursor()

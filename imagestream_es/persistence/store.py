@@ -87,7 +87,7 @@ class Rows(ABC):
             if tree is None:
                 before = position - 1
                 tree = self._tree(before)
-            tree.append(position, event)
+            _append(tree, position, event)
             if tree.size % LANDMARK == 0:
                 grown.append((tree.size, tree.write()))
         if tree is None:
@@ -100,28 +100,44 @@ class Rows(ABC):
         if grown:
             self.many("INSERT INTO tree (size, peaks) VALUES (?,?)", grown)
 
+    def regrow(self) -> Checkpoint:
+        """Drop the tree and grow another over the whole log; answers size and root.
+
+        Whatever the tree could have proved is gone then. Raises DatabaseError if events are missing.
+        """
+        self.run("DELETE FROM tree")
+        self.grow(self.log(0, self.head()))
+        return self.tree().checkpoint()
+
     def tree(self) -> Tree:
         """The tree as it is kept. Raises DatabaseError if that is none."""
+        return self._tree(self.grown())
+
+    def grown(self) -> int:
+        """Over how many events the tree is kept: as many as the log has, or something is wrong."""
         row = self.one("SELECT MAX(size) FROM tree")
-        return self._tree((row and row[0]) or 0)
+        return (row and row[0]) or 0
 
     def tree_at(self, size: int) -> Tree:
-        """The tree over the first `size` events, from the last one kept before and the events since.
+        """The tree over the first `size` events, computed from the last one kept before that and the events since.
 
         Raises DatabaseError if that can't be read or the log has fewer events.
         """
-        row = self.one("SELECT MAX(size) FROM tree WHERE size <= ?", size)
+        row = self.one("SELECT MAX(size) FROM tree WHERE size < ?", size)
         tree = self._tree((row and row[0]) or 0)
         for position, event in self.log(tree.size, size):
-            tree.append(position, event)
+            _append(tree, position, event)
         if tree.size != size:
             raise DatabaseError(f"the log has no {size} events")
         return tree
 
-    def trees(self) -> Iterator[tuple[int, bytes]]:
-        """Every tree that is kept, by size, as `Tree.write` gave it."""
-        query = "SELECT size, peaks FROM tree ORDER BY size"
-        yield from ((size, bytes(peaks)) for size, peaks in self.each(query))
+    def trees(self) -> Iterator[Row]:
+        """Every tree that is kept, by size, as `Tree.write` gave it; not checked."""
+        return self.each("SELECT size, peaks FROM tree ORDER BY size")
+
+    def damage(self) -> list[str]:
+        """What the database itself finds wrong with its file; nothing where it is not asked."""
+        return []
 
     def _tree(self, size: int) -> Tree:
         if size == 0:
@@ -161,6 +177,13 @@ class Rows(ABC):
         return f"SELECT {self._columns} FROM stored_events"
 
 
+def _append(tree: Tree, position: int, event: StoredEvent) -> None:
+    try:
+        tree.append(position, event)
+    except ValueError as error:
+        raise DatabaseError(str(error)) from error
+
+
 class Store(Protocol):
     """A database with the log and the views."""
 
@@ -193,9 +216,7 @@ def make_tree(store: Store) -> Checkpoint | None:
     So is a log that an earlier version of this program began. Raises PersistenceError.
     """
     with store.reading() as rows:
-        if rows.head() == 0 or rows.tree().size > 0:
+        if rows.grown() or not rows.head():
             return None
     with store.writing() as rows:
-        if rows.tree().size == 0:
-            rows.grow(rows.log(0, rows.head()))
-        return rows.tree().checkpoint()
+        return None if rows.grown() else rows.regrow()

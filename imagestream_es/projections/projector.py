@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from eventsourcing.persistence import DatabaseError, MapperDeserialisationError
+from eventsourcing.persistence import DatabaseError, MapperDeserialisationError, StoredEvent
 
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.event_mapper import EventMapper
@@ -14,6 +15,13 @@ from imagestream_es.projections.workspace import Streams, Workspace
 BATCH = 2000
 
 Progress = Callable[[int, int], None]
+
+
+class Log(Protocol):
+    """What gives the events behind one position up to another, each with its position; `Rows` do."""
+
+    def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
+        """The events in order."""
 
 
 def _quiet(done: int, total: int) -> None:
@@ -49,7 +57,7 @@ def rebuild(store: Store, progress: Progress = _quiet) -> int:
         return fold(rows, rows, 0, rows.head(), progress)
 
 
-def fold(log: Rows, views: Rows, after: int, until: int, progress: Progress) -> int:
+def fold(log: Log, views: Rows, after: int, until: int, progress: Progress) -> int:
     """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many.
 
     Raises DatabaseError for one that can't be read.

@@ -36,8 +36,8 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from api import create_app
-from imagestream_es.maintenance import verify
 from imagestream_es.settings import Settings
+from imagestream_es.verification import verify
 
 SIGNED = "sha256:" + "f" * 64
 FRESH = "sha256:" + "a" * 64
