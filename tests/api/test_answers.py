@@ -204,6 +204,7 @@ def test_without_its_store_the_service_is_alive_and_not_ready(
             "[+]ping ok",
             "[-]store failed: reason withheld",
             "[+]writer ok",
+            "[+]log ok",
             f"{path[1:]} check failed",
         ]
         assert client.get(f"{path}/ping").status_code == 200
