@@ -15,6 +15,7 @@ from api.dispatch import respond, serve
 from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS
+from api.guards import add_guards
 from api.health import add_health
 from api.hooks import add_hooks
 from api.metrics import add_metrics
@@ -42,6 +43,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    add_guards(app, settings)
     for door, resources in GROUPS.items():
         for resource in resources:
             _add_resource(app, services, door, resource)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from api.validation import known
 from api.watch import Watch, options_of
 from imagestream_es.access.identity import UNSECURED, User
 from imagestream_es.application.commands import Caller
+from imagestream_es.application.limits import TooMany
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import (
@@ -80,7 +81,9 @@ def serve(
     about.resource, about.namespace, about.name, about.user = resource.name, namespace, name, UNSECURED.name
     about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
+    end: Callable[[], None] | None = None
     try:
+        end = services.limits.begin(about.user)
         target = _target(resource, sub, door)
         about.resource = f"{resource.name}/{sub}" if sub else resource.name
         form = negotiate(request.headers.get("Accept"), FORMS)
@@ -111,6 +114,9 @@ def serve(
             _warn(response, call.warnings)
     except Exception as error:
         response = failure(error, door, resource.name, call)
+    finally:
+        if end is not None:
+            end()
     return response
 
 
@@ -504,6 +510,8 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             body = status(400, error.message)
         case NotFound() | AlreadyExists() | Conflict():
             body = _about(error, door)
+        case TooMany():
+            body = status(429, str(error), details={"retryAfterSeconds": error.retry_after})
         case Unavailable():
             # What may be stored already must not be sent again by a client that knows no better.
             body = status(503, str(error), details={} if error.may_be_stored else {"retryAfterSeconds": 1})

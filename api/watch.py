@@ -17,6 +17,7 @@ from api.listing import Selection, await_position
 from api.resource import Resource
 from imagestream_es.application.hub import Hub, Subject, subjects
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.writer import Unavailable
 from imagestream_es.domain.errors import Problem
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import NO_HISTORY, Change, Replay, StreamView, View
@@ -114,6 +115,9 @@ class Watch:
         try:
             yield b""
             yield from self._lines()
+        except Unavailable:
+            failed = status(503, "the store can't be read now; start again from the last version seen")
+            yield _line("ERROR", failed)
         except Exception as error:
             self._call.log(error, self._resource.name)
             failed = status(500, "Internal error occurred: the watch failed; start again from the last version seen")

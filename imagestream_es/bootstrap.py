@@ -15,6 +15,7 @@ from imagestream_es.application.commands import Commands
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_controller import ImportController
 from imagestream_es.application.imports import Imports
+from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
 from imagestream_es.application.pushes import Pushes
 from imagestream_es.application.queries import Queries
@@ -48,6 +49,7 @@ class Services:
     imports: Imports
     pull_secrets: PullSecrets
     principals: Principals
+    limits: Limits
     hub: Hub
     import_controller: ImportController | None
     webhook: Webhook
@@ -209,6 +211,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         imports,
         secrets,
         principals,
+        Limits(settings.user_requests_per_second, settings.user_concurrency),
         hub,
         controller,
         Webhook(pushes, tally, clock, sweeper.noticed),

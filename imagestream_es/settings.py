@@ -78,6 +78,13 @@ def parse_threads(text: str) -> int:
     return int(text)
 
 
+def parse_count(text: str) -> int:
+    """A number from 1 to 100000. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{1,6}", text) is None or not 1 <= int(text) <= 100_000:
+        raise ValueError(f"{text!r} is not a number from 1 to 100000.")
+    return int(text)
+
+
 def parse_host(text: str) -> str:
     """A host: a name or an IP address, no port. Raises ValueError."""
     if re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?", text) is None:
@@ -278,6 +285,16 @@ class Settings:
     tls_private_key_file: Annotated[
         Path | None,
         Declared("FILE", Path, "Private key of the certificate (PEM, not encrypted)."),
+    ] = None
+
+    user_requests_per_second: Annotated[
+        int | None,
+        Declared("N", parse_count, "Requests that one user may send a second; without it, as many as they like."),
+    ] = None
+
+    user_concurrency: Annotated[
+        int | None,
+        Declared("N", parse_count, "Requests that one user may have under way; watches do not count."),
     ] = None
 
     access_log: Annotated[

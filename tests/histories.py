@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
 from imagestream_es.application.hub import Hub
+from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Writer
@@ -110,6 +111,7 @@ class World:
         self.queries = Queries(self.store)
         self.hub = Hub(self.store, None)
         self.principals = Principals(self.store, self.clock)
+        self.limits = Limits(None, None)
         self._start()
 
     def _start(self) -> None:

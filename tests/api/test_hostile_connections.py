@@ -22,8 +22,8 @@ MEMORY = 400 * 1024 * 1024
 """Bytes that the process may take, whatever is sent to it. An idle one takes about 70 MiB."""
 MAX_BODY = 3 * 1024 * 1024
 
-VERSION = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-POST = f"POST {STREAMS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+VERSION = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+POST = f"POST {STREAMS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_request_is_refused(served: Any) -> None:
         b"GET /version HTTP/9.9\r\n\r\n",
         b"GET  /version HTTP/1.1\r\n\r\n",
         b"GET /ver sion HTTP/1.1\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /version HTTP/1.1\r\nHost x\r\n\r\n",
         b"GET /version HTTP/1.1\r\nA b: c\r\n\r\n",
         b"GET /version HTTP/1.1\r\n folded: c\r\n\r\n",
@@ -119,7 +119,7 @@ def test_what_is_no_request_is_refused(served: Any) -> None:
 
 def test_no_second_request_hides_in_the_first(served: Any) -> None:
     """Whatever a proxy in front takes for the end of the body: what follows is refused, or is what it seems to be."""
-    hidden = f"DELETE {STREAMS}/web HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    hidden = f"DELETE {STREAMS}/web HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     body = b"0\r\n\r\n" + hidden
     length = b"Content-Length: %d\r\n" % len(body)
     for headers in (
@@ -154,14 +154,14 @@ def test_a_broken_chunk_ends_the_connection(served: Any) -> None:
 
 def test_requests_in_one_go_are_answered_in_turn(served: Any) -> None:
     names = [f"n{number}" for number in range(50)]
-    sent = b"".join(f"GET {STREAMS}/{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for name in names)
+    sent = b"".join(f"GET {STREAMS}/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for name in names)
     answers = exchange(served, sent + VERSION)
     assert codes(answers) == [404] * 50 + [200]
     assert re.findall(rb'\\"(n\d+)\\" not found', answers) == [name.encode() for name in names]
 
 
 def test_a_request_that_did_not_come_whole_is_not_carried_out(served: Any) -> None:
-    delete = f"DELETE {STREAMS}/web HTTP/1.1\r\nHost: x\r\n".encode()
+    delete = f"DELETE {STREAMS}/web HTTP/1.1\r\nHost: localhost\r\n".encode()
     create = b'{"metadata":{"name":"half"}}'
     for sent in (
         delete[:-2],
@@ -246,11 +246,11 @@ def latency(service: Any) -> float:
 
 
 def test_slow_clients_hold_up_nobody(served: Any) -> None:
-    header = f"GET {STREAMS} HTTP/1.1\r\nHost: x\r\nX: ".encode()
+    header = f"GET {STREAMS} HTTP/1.1\r\nHost: localhost\r\nX: ".encode()
     body = POST + b"Content-Length: 1000\r\n\r\n" + b'{"metadata":'
     chunk = POST + CHUNKED + b"\r\n5\r\n{"
-    watch = f"GET {STREAMS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    unread = f"GET {STREAMS}/web HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 100
+    watch = f"GET {STREAMS}?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    unread = f"GET {STREAMS}/web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 100
     before = latency(served)
     with ExitStack() as stack:
         slow = [stack.enter_context(connected(served)) for _ in range(200)]
@@ -273,9 +273,9 @@ def test_abandoned_connections_leave_nothing_behind(served: Any) -> None:
         b"",
         b"G",
         f"GET {STREAMS}".encode(),
-        f"GET {STREAMS}/web HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-        f"GET {STREAMS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-        b"GET /openapi/v2 HTTP/1.1\r\nHost: x\r\n\r\n" * 10,
+        f"GET {STREAMS}/web HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+        f"GET {STREAMS}?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
+        b"GET /openapi/v2 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10,
         POST + b"Content-Length: 1000\r\n\r\n{",
         POST + CHUNKED + b"\r\n5\r\n{",
     )

@@ -29,7 +29,8 @@ RESOURCES = sorted(
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of one application, in which there are two streams."""
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off"))
+    settings = Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off", access_log="off")
+    app = create_app(settings)
     client = app.test_client()
     for name in ("web", "api"):
         assert ask(client, "POST", STREAMS, {"metadata": {"name": name}}).status_code == 201
@@ -365,7 +366,7 @@ def test_any_resource_reads_its_parameters_as_carefully(client: FlaskClient, pat
     ],
 )
 def test_no_query_breaks_a_list(client: FlaskClient, query: str) -> None:
-    assert ask(client, "GET", f"{STREAMS}?{query}").status_code in (200, 400)
+    assert ask(client, "GET", f"{STREAMS}?{query}").status_code in (200, 400, 414)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -457,7 +458,7 @@ def test_an_odd_accept_header_is_read_as_far_as_it_goes(client: FlaskClient, acc
 def test_no_header_breaks_a_request(client: FlaskClient, header: str, value: str) -> None:
     usual = ask(client, "GET", STREAMS)
     answer = ask(client, "GET", STREAMS, headers={header: value})
-    assert answer.data == usual.data or (header == "Host" and answer.status_code == 400)
+    assert answer.data == usual.data or (header == "Host" and answer.status_code == 403)
 
 
 @pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])

@@ -1,0 +1,81 @@
+"""Refuses requests that are wrong whatever they ask for, before anything else looks at them.
+
+While no credentials are needed, a browser on this machine is the way in for everybody else: a web page may send a
+request to 127.0.0.1, or have its own name point there. So the service then answers to names of this machine only, and
+takes no change from another site's page. With credentials the same holds where a browser would add them by itself, as
+it does with a client certificate.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from flask import Flask, Response, request
+
+from api.call import GROUP_DOOR
+from api.dispatch import failure
+from api.errors import Refusal
+from imagestream_es.settings import Settings
+
+LONGEST_URL = 8192
+"""Bytes of path and query."""
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_host = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?").fullmatch
+
+
+def add_guards(app: Flask, settings: Settings) -> None:
+    """Have every request looked at first."""
+
+    def guard() -> Response | None:
+        try:
+            check(request.environ, settings)
+        except Refusal as refusal:
+            return failure(refusal, GROUP_DOOR, "")
+        return None
+
+    app.before_request(guard)
+
+
+def check(environ: Mapping[str, str], settings: Settings) -> None:
+    """Raises Refusal."""
+    if len(environ["PATH_INFO"]) + len(environ["QUERY_STRING"]) >= LONGEST_URL:
+        raise Refusal(414, f"the URL may have at most {LONGEST_URL} bytes")
+    open_to_all, host = not settings.authenticates_callers, environ.get("HTTP_HOST")
+    if open_to_all and host is not None and not is_of_this_machine(host, settings.bind.host):
+        raise Refusal(
+            403,
+            f'the service answers to names of this machine, not to "{host[:80]}": without credentials, web pages from '
+            "elsewhere could use it otherwise. A proxy before it must send the Host 127.0.0.1",
+        )
+    if environ["REQUEST_METHOD"] in READING or not is_from_another_site(environ):
+        return
+    if open_to_all or "HTTP_AUTHORIZATION" not in environ:
+        raise Refusal(403, "a web page of another site may not change anything here")
+
+
+@lru_cache(maxsize=256)
+def is_of_this_machine(host: str, bound: str) -> bool:
+    """Whether a Host header names this machine: by a loopback address or name, or as it is `bound`."""
+    match = _host(host)
+    if match is None:
+        return False
+    name = (match[1] or match[2]).lower().rstrip(".")
+    if name in ("localhost", bound.lower()) or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def is_from_another_site(environ: Mapping[str, str]) -> bool:
+    """Whether a browser sends this for a page from elsewhere; another port of this machine is elsewhere too."""
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = environ.get("HTTP_ORIGIN")
+    return origin is not None and origin.partition("://")[2] != environ.get("HTTP_HOST")
