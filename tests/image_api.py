@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from flask import Flask
@@ -26,6 +27,7 @@ class _Present:
 
     settings = Settings(internal_registry=REGISTRY, access_log="off")
     imports = None
+    witness = SimpleNamespace(check=lambda: None)
 
     def __init__(self, world: World) -> None:
         self.world = world
