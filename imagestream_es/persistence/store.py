@@ -8,8 +8,8 @@ with `?` for values, and each store translates the little that differs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from typing import Any, ClassVar, Protocol
 
 from eventsourcing.persistence import ApplicationRecorder, DatabaseError, PersistenceError, StoredEvent
@@ -106,7 +106,8 @@ class Rows(ABC):
         Whatever the tree could have proved is gone then. Raises DatabaseError if events are missing.
         """
         self.run("DELETE FROM tree")
-        self.grow(self.log(0, self.head()))
+        with closing(self.log(0, self.head())) as events:
+            self.grow(events)
         return self.tree().checkpoint()
 
     def tree(self) -> Tree:
@@ -150,7 +151,7 @@ class Rows(ABC):
         except (TypeError, ValueError) as error:
             raise DatabaseError(f"the Merkle tree over the first {size} events can't be read: run verify") from error
 
-    def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
+    def log(self, after: int, until: int) -> Generator[tuple[int, StoredEvent], None, None]:
         """The events behind position `after` up to `until`, in order, each with its position."""
         condition = f"{self.POSITION} > ? AND {self.POSITION} <= ? ORDER BY {self.POSITION}"
         for position, *event in self.each(f"{self._select} WHERE {condition}", after, until):
