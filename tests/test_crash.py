@@ -14,8 +14,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -231,6 +231,64 @@ def test_whatever_call_to_the_disk_fails_no_stored_event_was_told_as_refused(
         assert not stored & {name for name, answer in told.items() if answer == "refused"}
         answers += told.values()
     assert set(answers) - {"done"}, "no call failed: the test is blind"
+
+
+@contextmanager
+def failing_disk(service: Any, strace: str, call: str, error: str) -> Iterator[None]:
+    """While it lasts, every such call of a running service on its database fails."""
+    database = service.data_dir / "imagestream.db"
+    fault = [
+        strace,
+        "-f",
+        "-qq",
+        "-o",
+        os.devnull,
+        "-P",
+        str(database),
+        "-P",
+        f"{database}-wal",
+        "-p",
+        str(service.pid),
+    ]
+    tracer = subprocess.Popen([*fault, "-e", f"trace={call}", "-e", f"inject={call}:error={error}"])
+    try:
+        tracers = Path(f"/proc/{service.pid}/task")
+        while not all(f"TracerPid:\t{tracer.pid}" in (task / "status").read_text() for task in tracers.iterdir()):
+            assert tracer.poll() is None, "strace could not follow the service"
+            time.sleep(0.02)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+
+
+@pytest.mark.parametrize(("call", "error"), [("fdatasync", "EIO"), ("pwrite64", "EIO"), ("pwrite64", "ENOSPC")])
+def test_while_the_disk_fails_nothing_is_written_and_when_it_is_well_again_the_service_is_too(
+    call: str, error: str, start_service: Start, require: Callable[[str], str]
+) -> None:
+    service = start_service()
+
+    def create(name: str) -> tuple[int, dict[str, Any]]:
+        body = json.dumps({"metadata": {"name": name}}).encode()
+        status, answer = service.request(f"{SPACE}/imagestreams", "POST", body, {"Content-Type": "application/json"})
+        return status, json.loads(answer)
+
+    assert create("before")[0] == 201
+    refused, unknown = set(), set()
+    with failing_disk(service, require("strace"), call, error):
+        for number in range(4):
+            status, answer = create(f"during-{number}")
+            assert (status, answer["reason"]) == (503, "ServiceUnavailable")
+            (refused if "nothing was stored" in answer["message"] else unknown).add(f"during-{number}")
+            assert service.request(f"{SPACE}/imagestreams/before")[0] == 200
+    assert create("after")[0] == 201
+    names = {one["metadata"]["name"] for one in json.loads(service.request(f"{SPACE}/imagestreams")[1])["items"]}
+    assert {"before", "after"} <= names
+    assert not names & refused
+    assert names <= {"before", "after"} | unknown
+    service.stop()
+    verified = run("verify", service.data_dir)
+    assert verified.exit_code == 0, verified.output
 
 
 def test_on_a_full_disk_the_service_goes_on_reading_and_room_is_enough_to_write_again(
