@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from eventsourcing.persistence import DatabaseError, PersistenceError
 
@@ -114,8 +115,10 @@ def _check(
     progress: projector.Progress,
     report: Report,
 ) -> None:
-    with store.reading() as live, fresh.writing() as copy:
+    with ThreadPoolExecutor(1) as beside, store.reading() as live, fresh.writing() as copy:
+        damage = beside.submit(_damage, store)
         head = live.head()
+        read_model.drop_indexes(copy)
         others = [] if kept is None else [of_checkpoint(kept, "the checkpoint that was kept")]
         audit = Audit(live, [of_trees(live), remembered.memories(), others])
         unfolded: list[str] = []
@@ -128,9 +131,13 @@ def _check(
         report.differences += [*audit.findings, *unfolded, *_gaps(live)]
         if audit.tree.size == head and not unfolded:
             report.differences.extend(_first_difference(live, copy, head))
-        damage = live.damage()
-        if damage:
-            report.differences.append(f"SQLite finds {len(damage)} faults in its file, the first: {damage[0]}")
+        report.differences += damage.result()
+
+
+def _damage(store: Store) -> list[str]:
+    with store.reading() as rows:
+        found = rows.damage()
+    return [f"SQLite finds {len(found)} faults in its file, the first: {found[0]}"] if found else []
 
 
 def _gaps(rows: Rows) -> Iterator[str]:
@@ -147,7 +154,7 @@ def _first_difference(live: Rows, copy: Rows, head: int) -> Iterator[str]:
     for table, key in read_model.KEYS.items():
         columns = read_model.COLUMNS[table]
         for have, want in zip_longest(read_model.every_row(live, table), read_model.every_row(copy, table)):
-            if have is None or want is None or _plain(have) != _plain(want):
+            if have != want and (have is None or want is None or _plain(have) != _plain(want)):
                 yield _describe(table, key, columns, have, want)
                 return
 
@@ -156,10 +163,16 @@ def _plain(row: Row) -> Row:
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
 
 
+def _order(key: Row) -> list[tuple[int, Any]]:
+    """What orders keys as the database does, also when a damaged one is of another type."""
+    ranks: dict[type, int] = {type(None): 0, int: 1, float: 1, str: 2}
+    return [(ranks.get(type(value), 3), value) for value in key]
+
+
 def _describe(table: str, key: tuple[str, ...], columns: tuple[str, ...], have: Row | None, want: Row | None) -> str:
     found, wanted = (row and row[: len(key)] for row in (have, want))
     # Both sides come in the order of keys: the lesser key is the one that the other side lacks.
-    first = min(filter(None, (found, wanted)))
+    first = min(filter(None, (found, wanted)), key=_order)
     where = ", ".join(f"{name} {value}" for name, value in zip(key, first, strict=True))
     if first != found:
         return f"{table}: the row of {where} is missing from the view"

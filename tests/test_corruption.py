@@ -94,7 +94,7 @@ def content(directory: Path) -> Content | None:
                 table: connection.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall()
                 for table, _ in (LOG, *TABLES, ("projection", ""))
             }
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
     finally:
         shutil.rmtree(copy)

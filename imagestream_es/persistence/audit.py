@@ -33,6 +33,8 @@ def of_trees(rows: Rows) -> Iterator[Memory]:
     """What the trees beside the log remember. One that should be there and is not holds for no log."""
     end, due = max(rows.head(), rows.grown()), 0
     for size, peaks in rows.trees():
+        if not isinstance(size, int):
+            break
         while (due := _next(due, end)) < size:
             yield Memory(due, TREE, lambda _: False)
         yield Memory(size, TREE, partial(_is, peaks))

@@ -84,7 +84,7 @@ class _Pool(SQLiteConnectionPool):
             for setting in self.use.value[1:]:
                 if not (self.is_sqlite_memory_mode and setting[0] == "journal_mode"):
                     _set(connection, *setting)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InterfaceError(error) from error
         connection.row_factory = sqlite3.Row
         return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
@@ -259,5 +259,5 @@ def _translated() -> Iterator[None]:
         raise IntegrityError(error) from error
     except sqlite3.OperationalError as error:
         raise OperationalError(error) from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where the file is damaged
         raise DatabaseError(error) from error

@@ -115,9 +115,15 @@ class Rows(ABC):
         return self._tree(self.grown())
 
     def grown(self) -> int:
-        """Over how many events the tree is kept: as many as the log has, or something is wrong."""
+        """Over how many events the tree is kept: as many as the log has, or something is wrong.
+
+        Raises DatabaseError if it is no number.
+        """
         row = self.one("SELECT MAX(size) FROM tree")
-        return (row and row[0]) or 0
+        size = (row and row[0]) or 0
+        if not isinstance(size, int):
+            raise DatabaseError("the Merkle tree can't be read: run verify")
+        return size
 
     def tree_at(self, size: int) -> Tree:
         """The tree over the first `size` events, computed from the last one kept before that and the events since.
