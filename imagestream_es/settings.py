@@ -59,8 +59,14 @@ def parse_registry(text: str) -> str:
 
 def parse_database_url(text: str) -> str:
     """A PostgreSQL URL, unchanged. Raises ValueError, without the text: it may hold a password."""
-    if urlsplit(text).scheme not in {"postgresql", "postgres"}:
-        raise ValueError("not a PostgreSQL URL (postgresql://USER:PASSWORD@HOST:PORT/DATABASE).")
+    form = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in {"postgresql", "postgres"} and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise ValueError(f"not a PostgreSQL URL ({form}).") from None
+    if not whole or "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError(f"not a PostgreSQL URL ({form}, with %2F for a / in the password).")
     return text
 
 
