@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from eventsourcing.persistence import DatabaseError, PersistenceError
+from eventsourcing.persistence import DatabaseError, OperationalError, PersistenceError
 
 from imagestream_es.bootstrap import checkpoint_path, open_store
 from imagestream_es.maintenance import require_log
@@ -46,7 +46,8 @@ def verify(settings: Settings, progress: projector.Progress, kept: Checkpoint | 
     Positions and versions without gaps; each event; the Merkle tree; the checkpoints of the service, and the one that
     somebody else has `kept`; the views, against a fold into a fresh copy (a temporary file); for SQLite also its own
     check of the file. The service may run meanwhile; nothing is changed. Raises NothingThere without a log,
-    SettingsError if the checkpoint file can't be read, PersistenceError if PostgreSQL does not answer.
+    SettingsError if the checkpoint file can't be read, OSError if there is no room for the copy, PersistenceError if
+    PostgreSQL does not answer.
     """
     if not settings.database_url:
         require_log(settings)
@@ -115,7 +116,8 @@ def _check(
     progress: projector.Progress,
     report: Report,
 ) -> None:
-    with ThreadPoolExecutor(1) as beside, store.reading() as live, fresh.writing() as copy:
+    # What is written to the copy is never committed: there is nobody else to read it.
+    with ThreadPoolExecutor(1) as beside, store.reading() as live, fresh.reading() as copy:
         damage = beside.submit(_damage, store)
         head = live.head()
         read_model.drop_indexes(copy)
@@ -124,6 +126,8 @@ def _check(
         unfolded: list[str] = []
         try:
             projector.fold(audit, copy, 0, head, progress)
+        except OperationalError as error:  # of the copy: the audit keeps those of the log
+            raise OSError(f"no copy of the views can be written: {error}. Set TMPDIR to where there is room") from error
         except DatabaseError as error:
             unfolded.append(str(error))
             audit.finish()

@@ -12,7 +12,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from eventsourcing.persistence import OperationalError
 from flask.testing import FlaskClient
 
 from api import create_app
@@ -21,6 +23,7 @@ from imagestream_es.bootstrap import build
 from imagestream_es.persistence.checkpoints import CheckpointFile, CheckpointFileInUse
 from imagestream_es.persistence.merkle import Checkpoint
 from imagestream_es.persistence.sqlite import SQLiteStore
+from imagestream_es.projections import projector
 from imagestream_es.settings import Settings, SettingsError
 from imagestream_es.verification import Report
 
@@ -319,6 +322,39 @@ def test_on_postgresql_checkpoints_are_kept_where_the_setting_says(tmp_path: Pat
     with serving(nowhere, database_url=postgres_url, checkpoint_file=place, accept_log=str(report.log)) as client:
         create(client, "new")
     assert check(nowhere, database_url=postgres_url, checkpoint_file=place).ok
+
+
+def test_while_the_tree_is_gone_writes_are_refused_as_the_store_s_fault(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        create(client, "web")
+        edit(tmp_path, "DELETE FROM tree")
+        assert "nothing was stored" in create(client, "new", 503)["message"]
+        assert names(client) == ["web"]
+
+
+def test_what_was_altered_in_postgresql_is_named(tmp_path: Path, postgres_url: str) -> None:
+    with serving(tmp_path, database_url=postgres_url) as client:
+        for number in range(3):
+            create(client, f"s{number}")
+    assert check(tmp_path, database_url=postgres_url).ok
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE stored_events SET state = state || ' ' WHERE notification_id = 3")
+    (altered,) = check(tmp_path, database_url=postgres_url).differences
+    assert altered == "the events behind position 0 up to 4 are not those of the Merkle tree beside the log"
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("DELETE FROM stored_events WHERE notification_id = 3")
+    missing = check(tmp_path, database_url=postgres_url)
+    assert "there is no event at position 3" in missing.differences[0]
+    assert missing.log.size == 2
+
+
+def test_verify_without_room_for_its_copy_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fold(*_: Any) -> int:
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(projector, "fold", fold)
+    with pytest.raises(OSError, match=r"database or disk is full\. Set TMPDIR to where there is room"):
+        check(directory)
 
 
 # --- an auditor's checkpoint

@@ -26,7 +26,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
 from imagestream_es.persistence import inbox, principals, read_model
-from imagestream_es.persistence.store import TREE, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import TREE, Growth, OutcomeUnknown, Row, Rows
 
 
 class PostgresRecorder(PostgresApplicationRecorder):
@@ -41,7 +41,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Append events behind the head of the log."""
-        with _writing(self.datastore) as rows:
+        with _writing(self.datastore, Growth()) as rows:
             head = rows.head()
             positions = range(head + 1, head + 1 + len(stored_events))
             rows.append(zip(positions, stored_events, strict=True))
@@ -79,6 +79,7 @@ class PostgresStore:
             }
         self._datastore.pool.reconnect_timeout = 3
         self.recorder = PostgresRecorder(self._datastore)
+        self._growth = Growth()
 
     def create_tables(self) -> None:
         """Make what tables are missing; views of another shape make room for new ones.
@@ -98,12 +99,12 @@ class PostgresStore:
         """A transaction that sees one snapshot."""
         with _translated(), self._datastore.transaction(commit=False) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield _Rows(cursor.connection)
+            yield _Rows(cursor.connection, self._growth)
 
     @contextmanager
     def writing(self) -> Iterator[_Rows]:
         """The one transaction that writes."""
-        with _writing(self._datastore) as rows:
+        with _writing(self._datastore, self._growth) as rows:
             yield rows
 
     @contextmanager
@@ -115,7 +116,7 @@ class PostgresStore:
         with self.writing() as rows:
             yield rows
         with _translated(), self._datastore.get_connection() as connection:
-            _Rows(connection).run(f"VACUUM FULL {table}")
+            _Rows(connection, self._growth).run(f"VACUUM FULL {table}")
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -123,9 +124,9 @@ class PostgresStore:
 
 
 @contextmanager
-def _writing(datastore: PostgresDatastore) -> Iterator[_Rows]:
+def _writing(datastore: PostgresDatastore, growth: Growth) -> Iterator[_Rows]:
     with _translated(), datastore.get_connection() as connection:
-        rows = _Rows(connection)
+        rows = _Rows(connection, growth)
         rows.run("BEGIN")
         try:
             rows.run(f"SET LOCAL lock_timeout = '{datastore.lock_timeout}s'")
@@ -161,8 +162,9 @@ def _dialect(text: str) -> bytes:
 class _Rows(Rows):
     POSITION = "notification_id"
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], growth: Growth) -> None:
         self._connection = connection
+        self._growth = growth
         self._cursor = connection.cursor(row_factory=tuple_row)
 
     def all(self, sql: str, *values: Any) -> list[Row]:

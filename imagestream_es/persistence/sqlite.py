@@ -10,8 +10,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from eventsourcing.persistence import (
@@ -30,7 +31,7 @@ from eventsourcing.sqlite import (
 )
 
 from imagestream_es.persistence import inbox, principals, read_model
-from imagestream_es.persistence.store import TREE, NotErased, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import TREE, Growth, NotErased, OutcomeUnknown, Row, Rows
 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
 """Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
@@ -56,7 +57,7 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self._max_notification_id(c) or 0
         positions = range(head + 1, head + 1 + len(stored_events))
-        _Rows(c.sqlite_cursor).append(zip(positions, stored_events, strict=True))
+        _Rows(c.sqlite_cursor, Growth()).append(zip(positions, stored_events, strict=True))
         return list(positions)
 
 
@@ -65,7 +66,7 @@ class Use(Enum):
 
     SERVE = "rwc", ("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2)
     READ = "ro", ("query_only", "ON", 1)
-    SCRATCH = "rwc", ("journal_mode", "OFF", "off"), ("synchronous", "OFF", 0), ("cache_size", "-65536", -65536)
+    SCRATCH = "rwc", ("journal_mode", "MEMORY", "memory"), ("synchronous", "OFF", 0), ("cache_size", "-65536", -65536)
 
 
 class _Pool(SQLiteConnectionPool):
@@ -112,6 +113,7 @@ class SQLiteStore:
         self._datastore.pool = pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
         pool.use = use
         self.recorder = SQLiteRecorder(self._datastore)
+        self._growth = Growth()
 
     def create_tables(self) -> None:
         """Make what tables are missing; views of another shape make room for new ones."""
@@ -152,7 +154,7 @@ class SQLiteStore:
             cursor = connection.cursor().sqlite_cursor
             cursor.row_factory = None
             try:
-                yield _Rows(cursor)
+                yield _Rows(cursor, self._growth)
             finally:
                 cursor.close()
                 if cursor.connection.in_transaction:
@@ -205,8 +207,9 @@ def _quoted(path: str) -> str:
 class _Rows(Rows):
     POSITION = "rowid"
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, cursor: Any, growth: Growth) -> None:
         self._cursor = cursor
+        self._growth = growth
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         with _translated():
@@ -224,9 +227,10 @@ class _Rows(Rows):
         cursor.row_factory = None
         try:
             with _translated():
-                yield from cursor.execute(sql, values)
+                yield from chain(cursor.execute(sql, values))  # chained, the cursor is closed below alone
         finally:
-            cursor.close()
+            with suppress(sqlite3.ProgrammingError):  # a connection that failed is closed already
+                cursor.close()
 
     def run(self, sql: str, *values: Any) -> int:
         with _translated():

@@ -10,9 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from itertools import islice
 from typing import Any, ClassVar, Protocol
 
-from eventsourcing.persistence import ApplicationRecorder, DatabaseError, PersistenceError, StoredEvent
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    DatabaseError,
+    OperationalError,
+    PersistenceError,
+    StoredEvent,
+)
 
 from imagestream_es.persistence.merkle import Checkpoint, Tree
 
@@ -32,8 +39,17 @@ class NotErased(PersistenceError):
     """What was deleted is gone from the tables, but its bytes may be left somewhere in the database's files."""
 
 
+class Growth:
+    """What a store remembers from one transaction to the next: the tree that grew last, committed or not."""
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+
+
 class Rows(ABC):
     """A transaction, as those see it who read and write rows in it."""
+
+    _growth: Growth
 
     POSITION: ClassVar[str]
     """Name of the column that holds an event's position."""
@@ -78,27 +94,33 @@ class Rows(ABC):
         )
         self.grow(new)
 
-    def grow(self, events: Iterable[tuple[int, StoredEvent]]) -> None:
+    def grow(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
         """Grow the tree by events that the log has and the tree has not. Raises DatabaseError if it can't."""
+        before = events[0][0] - 1
+        known = self._growth.tree
+        # What grew last here has most often been committed and is still the last: it need not be read again.
+        if known.size != before or before % LANDMARK == 0 or not self._grow(known, events):
+            known = self._tree(before)
+            if not self._grow(known, events):
+                raise OperationalError("the Merkle tree beside the log can't be written: run verify")
+
+    def _grow(self, tree: Tree, events: Sequence[tuple[int, StoredEvent]]) -> bool:
+        """Grow `tree` by events, if it is the one that is kept at its size."""
         grown: list[tuple[int, bytes]] = []
-        tree: Tree | None = None
-        before = 0
+        before, tree = tree, Tree(tree.size, tree.peaks)
         for position, event in events:
-            if tree is None:
-                before = position - 1
-                tree = self._tree(before)
             _append(tree, position, event)
-            if tree.size % LANDMARK == 0:
+            if tree.size % LANDMARK == 0 or position == events[-1][0]:
                 grown.append((tree.size, tree.write()))
-        if tree is None:
-            return
-        if tree.size % LANDMARK:
-            grown.append((tree.size, tree.write()))
-        if before % LANDMARK:
+        if before.size % LANDMARK:
             first, *grown = grown
-            self.run("UPDATE tree SET size = ?, peaks = ? WHERE size = ?", *first, before)
+            statement = "UPDATE tree SET size = ?, peaks = ? WHERE size = ? AND peaks = ?"
+            if not self.run(statement, *first, before.size, before.write()):
+                return False
         if grown:
             self.many("INSERT INTO tree (size, peaks) VALUES (?,?)", grown)
+        self._growth.tree = tree
+        return True
 
     def regrow(self) -> Checkpoint:
         """Drop the tree and grow another over the whole log; answers size and root.
@@ -107,7 +129,8 @@ class Rows(ABC):
         """
         self.run("DELETE FROM tree")
         with closing(self.log(0, self.head())) as events:
-            self.grow(events)
+            while batch := list(islice(events, 16 * LANDMARK)):
+                self.grow(batch)
         return self.tree().checkpoint()
 
     def tree(self) -> Tree:
@@ -151,11 +174,12 @@ class Rows(ABC):
             return Tree()
         row = self.one("SELECT peaks FROM tree WHERE size = ?", size)
         if row is None:
-            raise DatabaseError(f"no Merkle tree is kept over the first {size} events: run verify")
+            # No command is to blame: writing fails until the log is whole again.
+            raise OperationalError(f"no Merkle tree is kept over the first {size} events: run verify")
         try:
             return Tree.read(size, row[0])
         except (TypeError, ValueError) as error:
-            raise DatabaseError(f"the Merkle tree over the first {size} events can't be read: run verify") from error
+            raise OperationalError(f"the Merkle tree over the first {size} events can't be read: run verify") from error
 
     def log(self, after: int, until: int) -> Generator[tuple[int, StoredEvent], None, None]:
         """The events behind position `after` up to `until`, in order, each with its position."""

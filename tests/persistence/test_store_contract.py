@@ -852,3 +852,20 @@ def test_a_log_that_has_no_tree_gets_the_one_that_it_would_have_had(store: Store
     assert make_tree(store) == computed(store)
     with store.reading() as rows:
         assert list(rows.trees()) == before
+
+
+def test_the_tree_of_a_transaction_that_failed_is_not_the_one_that_grows_on(opener: Open) -> None:
+    one, other = opener(), opener()
+    one.create_tables()
+    append(one, event("a", 1))
+
+    def fail() -> None:
+        with one.writing() as rows:
+            rows.append([(2, event("a", 2, b"never"))])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    append(other, event("b", 1))
+    append(one, event("a", 2))
+    assert kept(one) == (computed(one), [3])
