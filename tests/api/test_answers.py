@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +210,21 @@ def test_without_its_store_the_service_is_alive_and_not_ready(
         ]
         assert client.get(f"{path}/ping").status_code == 200
         assert client.get(f"{path}/store").status_code == 500
+
+
+def test_without_its_writer_the_service_is_alive_and_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise MemoryError
+
+    app = create_app(Settings(data_dir=tmp_path / "data", access_log="off"))
+    services, client = app.extensions["imagestream"], app.test_client()
+    monkeypatch.setattr(services.commands.writer, "_committed", fail)
+    for name in ("first", "second"):
+        answer: Any = client.post(STREAMS, json={"metadata": {"name": name}})
+        assert (answer.status_code, answer.json["reason"]) == (503, "ServiceUnavailable")
+    services.commands.writer._thread.join(60)
+    assert "[-]writer failed: reason withheld" in client.get("/readyz").get_data(as_text=True).splitlines()
+    assert client.get("/readyz").status_code == 500
+    assert client.get("/livez").status_code == 200
+    assert client.get(STREAMS).status_code == 200
+    services.close()
