@@ -16,13 +16,13 @@ import errno
 import ipaddress
 import logging
 import os
-import re
 import resource
 import signal
 import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +31,13 @@ from typing import Any
 import granian._futures
 import granian._granian
 from flask import Flask
-from granian.http import HTTP1Settings, HTTP2Settings
+from granian.http import HTTP1Settings
 
 from imagestream_es import logfmt
+from imagestream_es.bodies import Bodies, Body
+from imagestream_es.front import Front
 from imagestream_es.settings import Address, Settings, SettingsError
+from imagestream_es.sockets import Connections
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +45,16 @@ DRAIN_SECONDS = 10.0
 """How long running requests may go on after SIGTERM or SIGINT."""
 
 _BACKLOG = 1024
-# granian accepts nothing beyond this, and a connection on which no byte ever arrives counts for ever.
 _CONNECTIONS = 8192
+"""No more are accepted."""
 _HEADER_BYTES = 64 * 1024
+_IDLE_SECONDS = 75
+"""How long a client may take for the line and the headers of a request, the wait for its first byte included.
+
+So an idle connection ends, too: a bit later than proxies end theirs (60 s is common), lest they use it meanwhile.
+"""
+_UNREAD_SECONDS = 120
+"""How long a client may leave what it is sent unread, or be silent in the network's sense."""
 
 
 def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
@@ -58,26 +68,34 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
     and whatever `create_app` raises.
     """
     log_to_stderr()
-    tls = _tls(settings)
+    load_tls = _tls(settings)
     listener = _bind(settings)
     if not settings.database_url:
         _make_data_dir(settings.data_dir)
     _allow_many_connections()
     app = create_app(settings)
     service = app.extensions["imagestream"]
+    front = Front(listener, load_tls, _tls_files(settings), _CONNECTIONS) if load_tls else None
     try:
         _listen(listener, settings.bind)
-        url = _url(listener, https=tls[0])
+        url = _url(listener, https=front is not None)
         signals = _stop_signals()
-        shutdown, drained = _start_worker(app, listener, settings.request_threads, tls)
+        shutdown, drained = _start_worker(app, front or listener, settings.request_threads)
         if not settings.authenticates_callers:
             logger.warning("no credentials are configured: every caller is system:unsecured with all rights")
         print(f"Serving on {url}", flush=True)
         os.read(signals, 1)
+        until = time.monotonic() + DRAIN_SECONDS
+        if front:
+            front.stop()
         shutdown.set()
         service.drain()
         finished = drained.wait(DRAIN_SECONDS)
+        if front:
+            finished &= front.finish(until - time.monotonic())
     finally:
+        if front:
+            front.remove()
         service.close()
     if not finished:
         logger.warning("requests were cut off: not finished %.0f seconds after the signal", DRAIN_SECONDS)
@@ -125,11 +143,20 @@ def _bind(settings: Settings) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart at once after a kill
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+        _set_timeouts(listener)
         listener.bind(address)
     except OSError as error:
         raise _cannot_listen(settings.bind, error) from error
     return listener
+
+
+def _set_timeouts(listener: socket.socket) -> None:
+    """What accepted connections inherit: they are quick, and end when the client reads nothing or is gone."""
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _UNREAD_SECONDS // 2)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _UNREAD_SECONDS // 8)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
 
 
 def _listen(listener: socket.socket, bind: Address) -> None:
@@ -167,7 +194,9 @@ def _refuse_exposure(settings: Settings, ip: str) -> None:
 def _allow_many_connections() -> None:
     """Raise the soft limit of open files: each connection is one; out of them, granian's accept loop spins."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * _CONNECTIONS)
+    wanted = 3 * _CONNECTIONS  # one over TLS has two
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(hard, wanted)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -179,31 +208,56 @@ def _url(listener: socket.socket, *, https: bool) -> str:
 
 # --- TLS
 
-# What granian can sign with, as it stands in a certificate; any other key makes it abort the process.
-_USABLE_KEYS = {
-    "RSA": bytes.fromhex("06092a864886f70d010101"),
-    "P-256": bytes.fromhex("06082a8648ce3d030107"),
-    "P-384": bytes.fromhex("06052b81040022"),
-    "Ed25519": bytes.fromhex("06032b6570"),
-}
 
-
-def _tls(settings: Settings) -> tuple[Any, ...]:
-    """granian's eight TLS arguments, the first one whether to use it. Checked: bad files make granian abort."""
+def _tls(settings: Settings) -> Callable[[], ssl.SSLContext] | None:
+    """What makes the TLS context from the files; None without TLS. Raises SettingsError, as it does itself later."""
     certificate, key = settings.tls_cert_file, settings.tls_private_key_file
     if certificate is None or key is None:
-        return (False, None, None, None, "tls1.2", None, [], False)
-    pem = _readable("tls_cert_file", certificate)
+        return None
+
+    def load() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        _load_certificate(context, certificate, key)
+        if settings.client_ca_file is not None:
+            _load_client_ca(context, settings.client_ca_file)
+        return context
+
+    load()
+    return load
+
+
+def _tls_files(settings: Settings) -> list[Path]:
+    files = (settings.tls_cert_file, settings.tls_private_key_file, settings.client_ca_file)
+    return [file for file in files if file is not None]
+
+
+def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    _readable("tls_cert_file", certificate)
     _readable("tls_private_key_file", key)
     try:
         # With an empty password OpenSSL does not ask the terminal for one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         problem = f"not the PEM certificate of the unencrypted PEM key in {key} ({error.reason or error})."
         raise SettingsError("tls_cert_file", f"{certificate} is {problem}") from error
-    if not any(kind in _first_certificate(pem) for kind in _USABLE_KEYS.values()):
-        raise SettingsError("tls_cert_file", f"{certificate} has none of the keys {', '.join(_USABLE_KEYS)}.")
-    return (True, str(certificate), str(key), None, "tls1.2", None, [], False)
+
+
+def _load_client_ca(context: ssl.SSLContext, file: Path) -> None:
+    """Have clients asked for certificates: none is fine, one must be signed by a CA in `file`, and be for clients."""
+    pem = _readable("client_ca_file", file)
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError as error:
+        problem = f"{file} holds no PEM certificates ({error.reason or error})."
+        raise SettingsError("client_ca_file", problem) from error
+    if not context.cert_store_stats()["x509_ca"]:
+        raise SettingsError("client_ca_file", f"{file} holds no certificate of an authority.")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority need not bring its root
+    if b"-----BEGIN X509 CRL-----" in pem:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _readable(name: str, path: Path) -> bytes:
@@ -213,57 +267,70 @@ def _readable(name: str, path: Path) -> bytes:
         raise SettingsError(name, f"cannot read {path}: {error.strerror}.") from error
 
 
-def _first_certificate(pem: bytes) -> bytes:
-    """DER of the first certificate in `pem`, which OpenSSL has accepted before."""
-    found = re.search(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
-    return ssl.PEM_cert_to_DER_cert(found[0].decode("ascii")) if found else b""
-
-
 # --- granian
 
 
-def _start_worker(
-    app: Flask, listener: socket.socket, threads: int, tls: tuple[Any, ...]
-) -> tuple[Any, threading.Event]:
+def _start_worker(app: Flask, source: socket.socket | Front, threads: int) -> tuple[Any, threading.Event]:
     """Start granian's threads: the signal that stops them, and the event set after the last request.
 
-    Request threads are made when needed, so a high limit costs nothing at the start.
+    Requests come from a listener, or over TLS from the front. Request threads are made when needed, so a high limit
+    costs nothing at the start.
     """
     engine: Any = granian._granian  # its stubs lag behind
     drained = threading.Event()
     shutdown = engine.WorkerSignal()
     shutdown.add_cb(drained.set)
+    front = source if isinstance(source, Front) else None
+    listener = source.inner if isinstance(source, Front) else source
+    cut = front.cut if front else Connections(listener.getsockname()[1]).cut
+    bodies = Bodies(max(threads // 4, 1), cut)
     worker = engine.WSGIWorker(
         1,  # worker id
-        (None, engine.SocketHolder(listener.detach(), False, _BACKLOG)),
+        (None, engine.SocketHolder(listener.detach(), front is not None, _BACKLOG)),
         None,  # no channel to a parent process
-        1,  # runtime threads, for HTTP and TLS
+        1,  # runtime threads, for HTTP
         512,  # most threads for the runtime's own blocking calls, of which WSGI makes none
         threads,
         30,  # seconds after which an idle request thread ends
         _CONNECTIONS,
-        "auto",  # HTTP/1 and HTTP/2
-        HTTP1Settings(max_buffer_size=_HEADER_BYTES),
-        HTTP2Settings(max_headers_size=_HEADER_BYTES),
+        "1",  # HTTP/1.1: with HTTP/2 nothing here limits how long a client may be silent
+        HTTP1Settings(max_buffer_size=_HEADER_BYTES, header_read_timeout=_IDLE_SECONDS * 1000),
+        None,  # no HTTP/2
         None,  # no static files
-        *tls,
+        *(False, None, None, None, "tls1.2", None, [], False),  # no TLS
         (None, None),  # no metrics
     )
     loop = asyncio.new_event_loop()  # asked for by the scheduler; for WSGI it never runs
     new_scheduler: Any = granian._futures._new_cbscheduler
-    worker.serve_mtr(new_scheduler(loop, Gateway(app), impl_asyncio=True), loop, shutdown)
+    gateway = Gateway(app, bodies, front)
+    serve_requests = worker.serve_mtr_uds if front else worker.serve_mtr
+    serve_requests(new_scheduler(loop, gateway, impl_asyncio=True), loop, shutdown)
+    bodies.start()
+    if front:
+        front.start()
     return shutdown, drained
+
+
+CLIENT_CERTIFICATE = "imagestream.client_certificate"
+"""Where the environ of a request holds the verified certificate of the client, as `ssl.SSLSocket.getpeercert()` tells
+it; absent if the client has shown none. No header can get there: those begin with HTTP_."""
 
 
 class Gateway:
     """Answers one request of granian's with the WSGI application `app`.
 
     granian's own gateway mixes the process environment into every request: a variable HTTP_X would pass for a
-    header X, and secrets would stand beside what clients sent. This one adds only what WSGI asks for.
+    header X, and secrets would stand beside what clients sent. This one adds only what WSGI asks for, and what
+    the `front` knows of a client where requests come over TLS.
     """
 
-    def __init__(self, app: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: Callable[[dict[str, Any], Any], Iterable[bytes]],
+        bodies: Bodies,
+        front: Front | None = None,
+    ) -> None:
+        self._app, self._bodies, self._front = app, bodies, front
         self._base = {
             "SCRIPT_NAME": "",
             "SERVER_SOFTWARE": "granian",
@@ -276,12 +343,32 @@ class Gateway:
         }
 
     def __call__(self, transport: Any, scope: dict[str, Any]) -> None:
+        environ = self._base | scope
+        if "HTTP_TRANSFER_ENCODING" in scope or scope.get("CONTENT_LENGTH", "0") != "0":
+            source, connection = scope["wsgi.input"], scope["REMOTE_ADDR"]
+            environ["wsgi.input"] = Body(self._bodies, source, transport.response_bytes, connection)
+        if self._front is not None and not self._identify(environ, self._front):
+            transport.response_bytes(401, [("connection", "close")], b"")
+            return
         start = _Start()
-        body = self._app(self._base | scope, start)
+        body = self._app(environ, start)
         if isinstance(body, list | tuple):
             transport.response_bytes(start.status, start.headers, b"".join(body))
         else:
             transport.response_iter(start.status, start.headers, _Chunks(body))
+
+    @staticmethod
+    def _identify(environ: dict[str, Any], front: Front) -> bool:
+        """Add what the front knows of the client; False if it does not know it, or no longer vouches for it."""
+        peer = front.peer(environ["REMOTE_ADDR"])
+        if peer is None or peer.expired:
+            return False
+        environ["REMOTE_ADDR"] = peer.address
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = front.address
+        environ["wsgi.url_scheme"] = "https"
+        if peer.certificate is not None:
+            environ[CLIENT_CERTIFICATE] = peer.certificate
+        return True
 
 
 class _Start:

@@ -308,6 +308,15 @@ class Settings:
         Declared("on|off", parse_switch, "Write one line to stderr for each request, but those that ask for health."),
     ] = "on"
 
+    client_ca_file: Annotated[
+        Path | None,
+        Declared(
+            "FILE",
+            Path,
+            "Accept client certificates that these authorities (PEM) have signed; revocation lists in the file count.",
+        ),
+    ] = None
+
     request_threads: Annotated[
         int,
         Declared("N", parse_threads, "Requests served at the same time; every open watch is one of them."),
@@ -318,6 +327,8 @@ class Settings:
             raise SettingsError("tls_cert_file", "needed beside --tls-private-key-file.")
         if self.tls_private_key_file is None and self.tls_cert_file is not None:
             raise SettingsError("tls_private_key_file", "needed beside --tls-cert-file.")
+        if self.client_ca_file is not None and self.tls_cert_file is None:
+            raise SettingsError("client_ca_file", "needs TLS: --tls-cert-file and --tls-private-key-file.")
 
     @property
     def watches(self) -> int:

@@ -29,6 +29,9 @@ BOOTSTRAP = "imagestream_es.bootstrap"
 MAINTENANCE = "imagestream_es.maintenance"
 VERIFICATION = "imagestream_es.verification"
 LOGFMT = "imagestream_es.logfmt"
+BODIES = "imagestream_es.bodies"
+FRONT = "imagestream_es.front"
+SOCKETS = "imagestream_es.sockets"
 SERVER = "imagestream_es.server"
 SWEEPING = "imagestream_es.sweeping"
 CLI = "imagestream_es.cli"
@@ -46,7 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, f"{APPLICATION}.principals", BOOTSTRAP},
     VERIFICATION: {SETTINGS, PROJECTIONS, PERSISTENCE, BOOTSTRAP, MAINTENANCE, "eventsourcing.persistence"},
     LOGFMT: set(),
-    SERVER: {SETTINGS, LOGFMT, "flask", "granian"},
+    BODIES: set(),
+    FRONT: {BODIES},
+    SOCKETS: {BODIES},
+    SERVER: {SETTINGS, BODIES, FRONT, LOGFMT, SOCKETS, "flask", "granian"},
     SWEEPING: set(),
     CLI: {
         SETTINGS,
