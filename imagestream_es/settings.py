@@ -293,6 +293,15 @@ class Settings:
         Declared("FILE", Path, "Private key of the certificate (PEM, not encrypted)."),
     ] = None
 
+    client_ca_file: Annotated[
+        Path | None,
+        Declared(
+            "FILE",
+            Path,
+            "Accept client certificates that these authorities (PEM) have signed; revocation lists in the file count.",
+        ),
+    ] = None
+
     user_requests_per_second: Annotated[
         int | None,
         Declared("N", parse_count, "Requests that one user may send a second; without it, as many as they like."),
@@ -307,15 +316,6 @@ class Settings:
         str,
         Declared("on|off", parse_switch, "Write one line to stderr for each request, but those that ask for health."),
     ] = "on"
-
-    client_ca_file: Annotated[
-        Path | None,
-        Declared(
-            "FILE",
-            Path,
-            "Accept client certificates that these authorities (PEM) have signed; revocation lists in the file count.",
-        ),
-    ] = None
 
     request_threads: Annotated[
         int,

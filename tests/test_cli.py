@@ -127,6 +127,7 @@ def test_every_option_reaches_its_setting(run, served):
         "import_interval": ("90s", Duration(90)),
         "tls_cert_file": ("tls.crt", Path("tls.crt")),
         "tls_private_key_file": ("tls.key", Path("tls.key")),
+        "client_ca_file": ("ca.crt", Path("ca.crt")),
         "user_requests_per_second": ("50", 50),
         "user_concurrency": ("7", 7),
         "access_log": ("off", "off"),
