@@ -180,11 +180,9 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
             witness.committed(head)
 
         writer = Writer(store, settings.internal_registry, committed)
-        if witness.refusal is not None:
-            writer.refuse(witness.refusal)
+        witness.start(writer.refuse)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
-        witness.start()
         hub.start()
         commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
         transport, secrets = Transport(Addresses(settings.import_allow)), PullSecrets(settings.pull_secrets)

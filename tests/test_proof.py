@@ -86,6 +86,13 @@ def rolled_back(directory: Path, tmp_path: Path) -> Path:
     return directory
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def fill(path: Path) -> None:
     """Write until the disk is full."""
     with path.open("wb", buffering=0) as file:
@@ -114,10 +121,7 @@ def test_a_start_without_a_change_adds_no_checkpoint(directory: Path) -> None:
 def test_a_commit_is_remembered_while_the_service_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as client:
         create(client, "web")
-        end = time.monotonic() + 60
-        while (not lines(tmp_path) or not lines(tmp_path)[-1].startswith("2:")) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert lines(tmp_path)[-1].startswith("2:")
+        wait_for(lambda: any(line.startswith("2:") for line in lines(tmp_path)))
         assert check(tmp_path).ok
 
 
@@ -157,9 +161,7 @@ def test_a_full_disk_for_the_checkpoints_stops_nothing_and_is_told(
         create(client, "one-more")
         assert client.get("/readyz").status_code == 200
         filling.unlink()
-        end = time.monotonic() + 60
-        while "checkpoints are written again" not in caplog.text and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_for(lambda: "checkpoints are written again" in caplog.text)
     report = check(tmp_path, checkpoint_file=place)
     assert report.ok, report.differences
     assert place.read_text().splitlines()[-1].split()[0] == str(report.log)
@@ -212,7 +214,7 @@ def test_a_log_that_is_accepted_goes_on_and_this_stays_visible(rolled_back: Path
 def test_only_the_log_that_was_named_is_accepted(rolled_back: Path) -> None:
     with serving(rolled_back, accept_log=f"5:{'ab' * 32}") as client:
         message = create(client, "new", 503)["message"]
-    assert f"the log is {check(rolled_back).log}, not 5:abab" in message
+    assert "what came behind is lost, and it is not 5:abab" in message
     assert not any(line.endswith("accepted") for line in lines(rolled_back))
 
 
@@ -322,6 +324,19 @@ def test_on_postgresql_checkpoints_are_kept_where_the_setting_says(tmp_path: Pat
     with serving(nowhere, database_url=postgres_url, checkpoint_file=place, accept_log=str(report.log)) as client:
         create(client, "new")
     assert check(nowhere, database_url=postgres_url, checkpoint_file=place).ok
+
+
+def test_a_log_that_is_replaced_under_the_running_service_is_not_written_any_more(tmp_path: Path) -> None:
+    with serving(tmp_path) as client:
+        create(client, "early-1")
+        create(client, "early-2")
+        wait_for(lambda: lines(tmp_path)[-1:] != [] and lines(tmp_path)[-1].startswith("3:"))
+        before = lines(tmp_path)
+        forge(tmp_path)  # whatever is written behind it belongs to another log than the checkpoints
+        wait_for(lambda: client.post(STREAMS, json={"metadata": {"generateName": "new"}}).status_code == 503)
+        assert "another one than at its last checkpoint" in create(client, "new", 503)["message"]
+        assert "[-]log failed" in client.get("/readyz").text
+        assert lines(tmp_path) == before
 
 
 def test_while_the_tree_is_gone_writes_are_refused_as_the_store_s_fault(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A thread writes a checkpoint soon after each commit. At the next start the log must have the last one in it: what is
 behind it has lost events, what is beside it was altered. Then nothing may be written, since whatever follows would
-make the loss look like history; what is there can still be read, and an operator decides.
+make the loss look like history; what is there can still be read, and an operator decides. So it is while the service
+runs: a checkpoint is only put behind one that the log still has in it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from eventsourcing.persistence import DatabaseError, PersistenceError
+from eventsourcing.persistence import DatabaseError, OperationalError, PersistenceError
 
 from imagestream_es.persistence.checkpoints import CheckpointFile
 from imagestream_es.persistence.merkle import Checkpoint
-from imagestream_es.persistence.store import Rows, Store, make_tree
+from imagestream_es.persistence.store import Rows, Store, TreeLost, make_tree
 
 DELAY = 0.5
 """Seconds from a commit to its checkpoint; all commits in between share it."""
@@ -36,10 +37,6 @@ class Refused(Exception):
     """The log is not the one that it was: nothing may be written."""
 
 
-class _NotAccepted(Exception):
-    pass
-
-
 class Witness:
     """The checkpoints of one service, in `file`; without one it looks at the log alone.
 
@@ -55,6 +52,7 @@ class Witness:
         self._told = -REMINDER
         self._news = threading.Event()
         self._stop = threading.Event()
+        self._refuse: Callable[[str], None] = lambda _: None
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
 
     def examine(self, accepted: str | None) -> bool:
@@ -63,53 +61,58 @@ class Witness:
         `accepted` is the SIZE:ROOT of a log with which to go on even so; answers whether that was needed. Raises
         PersistenceError, OSError.
         """
+        finding = self._finding()
+        if finding is None:
+            return False
+        if accepted is not None and (found := self._accept(accepted)) is not None:
+            _logger.warning("%s; going on with %s, as --accept-log says", finding, found)
+            return True
+        other = "" if accepted is None else f", and it is not {accepted} as --accept-log says"
+        self._give_up(f"{finding}{other}. {ADVICE}")
+        return False
+
+    def _finding(self) -> str | None:
         try:
             if self._file is not None:
                 self._written = self._file.last()
             if self._written is None:
                 self._begin()
             with self._store.reading() as rows:
-                finding = _finding(rows, self._written)
-        except ValueError as error:
-            finding = str(error)
-        if finding is None:
-            return False
-        if accepted is None:
-            self.refusal = f"{finding}. {ADVICE}"
-        else:
-            self._accept(finding, accepted)
-        if self.refusal is not None:
-            _logger.error("nothing is written: %s", self.refusal)
-            return False
-        return True
+                _look(rows, self._written)
+        except (Refused, ValueError) as finding:
+            return str(finding)
+        return None
 
     def _begin(self) -> None:
         made = make_tree(self._store)
         if made is not None:
             _logger.warning("no checkpoint is known of this log; made the Merkle tree over it: %s", made)
 
-    def _accept(self, finding: str, accepted: str) -> None:
+    def _accept(self, accepted: str) -> Checkpoint | None:
+        """Make the log the one that is remembered, if it is what is accepted."""
         try:
             with self._store.writing() as rows:
                 found = rows.regrow()
-                if str(found) != accepted.lower():
-                    raise _NotAccepted
-        except _NotAccepted:
-            self.refusal = f"{finding}; and the log is {found}, not {accepted} as --accept-log says. {ADVICE}"
-            return
-        _logger.warning("%s; going on with %s, as --accept-log says", finding, found)
+                if str(found) != accepted:
+                    raise Refused
+        except Refused:
+            return None
         if self._file is not None:
             self._file.append(found, self._clock(), accepted=True)
             self._written = found
+        return found
 
     def check(self) -> None:
         """Raises Refused if nothing may be written."""
         if self.refusal is not None:
             raise Refused(self.refusal)
 
-    def start(self) -> None:
-        """Begin to write checkpoints, unless nothing may be written."""
-        if self._file is not None and self.refusal is None:
+    def start(self, refuse: Callable[[str], None]) -> None:
+        """Begin to write checkpoints. `refuse` is told why nothing may be written, now or later."""
+        self._refuse = refuse
+        if self.refusal is not None:
+            refuse(self.refusal)
+        elif self._file is not None:
             self._news.set()  # after a crash the last one is behind
             self._thread.start()
 
@@ -125,20 +128,25 @@ class Witness:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self.refusal is None:
             self._news.wait()
             self._stop.wait(DELAY)
             self._news.clear()
             if not self._write():
                 self._news.set()
-        self._write()
+        if self.refusal is None:
+            self._write()
 
     def _write(self) -> bool:
+        """Append a checkpoint if the log has grown as it should; answers whether nothing is left to do."""
         try:
             with self._store.reading() as rows:
-                now = rows.tree().checkpoint()
-            if self._file is not None and now != self._written and now.size:
+                now = _look(rows, self._written)
+            if self._file is not None and now.size and now != self._written:
                 self._file.append(now, self._clock())
+        except Refused as finding:
+            self._give_up(f"{finding}. {ADVICE}")
+            return True
         except (OSError, PersistenceError) as error:
             if time.monotonic() >= self._told + REMINDER:
                 _logger.error("no checkpoint could be written, the last is %s: %s", self._written, error)
@@ -150,20 +158,29 @@ class Witness:
         self._written = now
         return True
 
+    def _give_up(self, reason: str) -> None:
+        self.refusal = reason
+        _logger.error("nothing is written: %s", reason)
+        self._refuse(reason)
 
-def _finding(rows: Rows, last: Checkpoint | None) -> str | None:
-    """What is wrong with a log at first sight, None if nothing is."""
+
+def _look(rows: Rows, last: Checkpoint | None) -> Checkpoint:
+    """What the log is, if it seems to be sound and has its last checkpoint in it; raises Refused if not."""
     head = rows.head()
     if last is not None and last.size > head:
-        return f"the log ends at position {head}, its last checkpoint is {last}: what came behind is lost"
+        raise Refused(f"the log ends at position {head}, its last checkpoint is {last}: what came behind is lost")
     try:
         tree = rows.tree()
         if tree.size != head:
-            return f"the log ends at position {head}, its Merkle tree at {tree.size}"
+            raise Refused(f"the log ends at position {head}, its Merkle tree at {tree.size}")
         if rows.tree_at(head).checkpoint() != tree.checkpoint():
-            return f"the last events of the log, up to position {head}, are not those of its Merkle tree"
+            raise Refused(f"the last events of the log, up to position {head}, are not those of its Merkle tree")
         if last is not None and rows.tree_at(last.size).checkpoint() != last:
-            return f"the log is another one than at its last checkpoint {last}"
+            raise Refused(f"the log is another one than at its last checkpoint {last}")
+    except TreeLost as error:
+        raise Refused(str(error)) from error
+    except OperationalError:
+        raise  # not of the log, but of the moment
     except DatabaseError as error:
-        return f"the log can't be held against its Merkle tree: {error}"
-    return None
+        raise Refused(f"the log can't be held against its Merkle tree: {error}") from error
+    return tree.checkpoint()

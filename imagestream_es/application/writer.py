@@ -212,7 +212,7 @@ class Writer:
         self.batches: Counter[int] = Counter()
 
     def refuse(self, reason: str) -> None:
-        """Take no commands, and say why; to be told before `start`, which then writes nothing either."""
+        """Take no commands from now on, and say why; before `start`, which then does not begin the log either."""
         self._refusal = reason
 
     def start(self, by: Origin, log_id: str) -> None:

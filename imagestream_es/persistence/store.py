@@ -39,6 +39,10 @@ class NotErased(PersistenceError):
     """What was deleted is gone from the tables, but its bytes may be left somewhere in the database's files."""
 
 
+class TreeLost(OperationalError):
+    """The tree beside the log is not there, or not to be read: nothing can be appended until the log is whole again."""
+
+
 class Growth:
     """What a store remembers from one transaction to the next: the tree that grew last, committed or not."""
 
@@ -82,8 +86,8 @@ class Rows(ABC):
     def append(self, events: Iterable[tuple[int, StoredEvent]]) -> None:
         """Append events at their positions, which follow the head without gaps.
 
-        Raises IntegrityError if a position or a version of an aggregate is taken, DatabaseError if the tree over the
-        log is not there to grow.
+        Raises IntegrityError if a position or a version of an aggregate is taken, TreeLost if the tree over the log is
+        not there to grow.
         """
         new = list(events)
         if not new:
@@ -95,14 +99,14 @@ class Rows(ABC):
         self.grow(new)
 
     def grow(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
-        """Grow the tree by events that the log has and the tree has not. Raises DatabaseError if it can't."""
+        """Grow the tree by events that the log has and the tree has not. Raises TreeLost, DatabaseError."""
         before = events[0][0] - 1
         known = self._growth.tree
         # What grew last here has most often been committed and is still the last: it need not be read again.
         if known.size != before or before % LANDMARK == 0 or not self._grow(known, events):
             known = self._tree(before)
             if not self._grow(known, events):
-                raise OperationalError("the Merkle tree beside the log can't be written: run verify")
+                raise TreeLost("the Merkle tree beside the log can't be written: run verify")
 
     def _grow(self, tree: Tree, events: Sequence[tuple[int, StoredEvent]]) -> bool:
         """Grow `tree` by events, if it is the one that is kept at its size."""
@@ -134,18 +138,18 @@ class Rows(ABC):
         return self.tree().checkpoint()
 
     def tree(self) -> Tree:
-        """The tree as it is kept. Raises DatabaseError if that is none."""
+        """The tree as it is kept. Raises TreeLost if that is none."""
         return self._tree(self.grown())
 
     def grown(self) -> int:
         """Over how many events the tree is kept: as many as the log has, or something is wrong.
 
-        Raises DatabaseError if it is no number.
+        Raises TreeLost if it is no number.
         """
         row = self.one("SELECT MAX(size) FROM tree")
         size = (row and row[0]) or 0
         if not isinstance(size, int):
-            raise DatabaseError("the Merkle tree can't be read: run verify")
+            raise TreeLost("the Merkle tree can't be read: run verify")
         return size
 
     def tree_at(self, size: int) -> Tree:
@@ -174,12 +178,11 @@ class Rows(ABC):
             return Tree()
         row = self.one("SELECT peaks FROM tree WHERE size = ?", size)
         if row is None:
-            # No command is to blame: writing fails until the log is whole again.
-            raise OperationalError(f"no Merkle tree is kept over the first {size} events: run verify")
+            raise TreeLost(f"no Merkle tree is kept over the first {size} events: run verify")
         try:
             return Tree.read(size, row[0])
         except (TypeError, ValueError) as error:
-            raise OperationalError(f"the Merkle tree over the first {size} events can't be read: run verify") from error
+            raise TreeLost(f"the Merkle tree over the first {size} events can't be read: run verify") from error
 
     def log(self, after: int, until: int) -> Generator[tuple[int, StoredEvent], None, None]:
         """The events behind position `after` up to `until`, in order, each with its position."""
