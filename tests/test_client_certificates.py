@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -168,6 +169,39 @@ def test_curl_gets_in_with_a_certificate_and_without(start: Any, require: Any, a
     status, answer = curl(require, service, authority)
     assert status == 0
     assert json.loads(answer)["certificate"] is None
+
+
+def test_kubectl_gets_in_with_the_certificate_in_its_configuration(
+    start: Any, require: Any, authority: Authority, tmp_path: Path
+) -> None:
+    service = start()
+    certificate, key = authority.issue("/O=web/CN=ann")
+
+    def data(file: Path) -> str:
+        return b64encode(file.read_bytes()).decode()
+
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": "here",
+                "cluster": {"server": service.url, "certificate-authority-data": data(authority.certificate)},
+            }
+        ],
+        "users": [
+            {"name": "ann", "user": {"client-certificate-data": data(certificate), "client-key-data": data(key)}}
+        ],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "ann"}}],
+        "current-context": "here",
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    command = [require("kubectl"), "--kubeconfig", tmp_path / "config", "get", "--raw", "/who"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert sorted(json.loads(done.stdout)["certificate"]["subject"]) == [
+        [["commonName", "ann"]],
+        [["organizationName", "web"]],
+    ]
 
 
 @pytest.mark.parametrize("version", ["--tlsv1.3", "--tls-max=1.2"])
