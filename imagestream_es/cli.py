@@ -158,6 +158,8 @@ def verify(settings: Settings, checkpoint: Any) -> None:
         report = verification.verify(settings, progress, checkpoint)
     for difference in report.differences:
         click.echo(difference)
+    if report.accepted is not None:
+        click.echo(f"The log was accepted as it was on {report.accepted.time}, at {report.accepted.checkpoint}.")
     if report.ok:
         click.echo(f"Verified {report.events} events: the log is sound and all views agree with it.")
         click.echo(f"{report.checkpoints} checkpoints of the service agree with it.")

@@ -17,7 +17,7 @@ from imagestream_es.bootstrap import checkpoint_path, open_store
 from imagestream_es.maintenance import require_log
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.audit import Audit, Memory, missing_version, of_checkpoint, of_trees
-from imagestream_es.persistence.checkpoints import lines
+from imagestream_es.persistence.checkpoints import Line, lines
 from imagestream_es.persistence.merkle import Checkpoint, Tree
 from imagestream_es.persistence.sqlite import SQLiteStore, Use
 from imagestream_es.persistence.store import Row, Rows, Store
@@ -27,10 +27,14 @@ from imagestream_es.settings import Settings, SettingsError
 
 @dataclass
 class Report:
-    """What a check found: every difference that was named, and what the log is as far as it could be read."""
+    """What a check found: every difference that was named, and what the log is as far as it could be read.
+
+    `accepted` is the line with which an operator went on with a log that was not the one before.
+    """
 
     events: int = 0
     checkpoints: int = 0
+    accepted: Line | None = None
     log: Checkpoint = field(default_factory=lambda: Tree().checkpoint())
     differences: list[str] = field(default_factory=list)
 
@@ -105,6 +109,8 @@ class _Remembered:
             else:
                 size = line.checkpoint.size
                 self._report.checkpoints += 1
+                if line.accepted:
+                    self._report.accepted = line
                 yield of_checkpoint(line.checkpoint, f"the checkpoints in {self._path}")
 
 

@@ -13,6 +13,7 @@ from eventsourcing.persistence import OperationalError
 
 from imagestream_es import maintenance, server, verification
 from imagestream_es.cli import main
+from imagestream_es.persistence.checkpoints import Line
 from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.merkle import Checkpoint
 from imagestream_es.settings import Address, Duration, Settings, option_name, variable_name
@@ -227,7 +228,7 @@ CHECKPOINT = f"12:{'ab' * 32}"
 
 
 def test_verify_tells_that_all_is_well_and_what_the_log_is(run, monkeypatch):
-    report = verification.Report(12, 3, Checkpoint.parse(CHECKPOINT))
+    report = verification.Report(12, 3, log=Checkpoint.parse(CHECKPOINT))
     monkeypatch.setattr(verification, "verify", lambda *_: report)
     result = run("verify", IMAGESTREAM_DATABASE_URL="postgresql://h/db")
     assert result.exit_code == 0
@@ -238,10 +239,17 @@ def test_verify_tells_that_all_is_well_and_what_the_log_is(run, monkeypatch):
 
 
 def test_verify_prints_what_differs_and_what_the_log_is_and_fails(run, monkeypatch):
-    report = verification.Report(12, 3, Checkpoint.parse(CHECKPOINT), ["tags: row 7 differs", "more"])
+    differences = ["tags: row 7 differs", "more"]
+    report = verification.Report(12, 3, log=Checkpoint.parse(CHECKPOINT), differences=differences)
     monkeypatch.setattr(verification, "verify", lambda *_: report)
     result = run("verify")
     assert (result.exit_code, result.stdout) == (1, f"tags: row 7 differs\nmore\nCheckpoint: {CHECKPOINT}\n")
+
+
+def test_verify_tells_that_a_log_was_accepted(run, monkeypatch):
+    line = Line(Checkpoint.parse(CHECKPOINT), "2026-03-01T12:00:00.000Z", True)
+    monkeypatch.setattr(verification, "verify", lambda *_: verification.Report(accepted=line))
+    assert f"accepted as it was on 2026-03-01T12:00:00.000Z, at {CHECKPOINT}.\n" in run("verify").stdout
 
 
 def test_verify_is_given_the_checkpoint_that_somebody_kept(run, monkeypatch):

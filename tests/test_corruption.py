@@ -124,9 +124,10 @@ def flip(path: Path, choice: random.Random) -> str:
     return f"{path.name} byte {at} bit {bit}"
 
 
+@pytest.mark.parametrize("flips", [FLIPS, pytest.param(10 * FLIPS, marks=pytest.mark.drill)])
 @pytest.mark.parametrize("name", ["imagestream.db", "imagestream.db-wal"])
 def test_a_flipped_bit_in_used_space_is_found(
-    name: str, crashed_directory: Path, stopped_directory: Path, tmp_path: Path
+    name: str, flips: int, crashed_directory: Path, stopped_directory: Path, tmp_path: Path
 ) -> None:
     print(f"seed {SEED}")
     choice = random.Random(SEED)
@@ -134,7 +135,7 @@ def test_a_flipped_bit_in_used_space_is_found(
     had = content(Path(shutil.copytree(whole, tmp_path / "whole")))
     assert had is not None
     mattered = 0
-    for _ in range(FLIPS):
+    for _ in range(flips):
         directory = Path(shutil.copytree(whole, tmp_path / "data"))
         where = flip(directory / name, choice)
         damaged = {one.name: one.read_bytes() for one in directory.iterdir() if one.suffix != ".db-shm"}
@@ -147,7 +148,7 @@ def test_a_flipped_bit_in_used_space_is_found(
             position = first_bad_position(had, has) if has is not None else None
             assert position is None or names(report, position), (where, position, report.differences)
         shutil.rmtree(directory)
-    assert mattered > FLIPS / 10, "hardly anything was hit: the test is blind"
+    assert mattered > flips / 10, "hardly anything was hit: the test is blind"
 
 
 def cut(path: Path, share: float) -> None:

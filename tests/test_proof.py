@@ -203,7 +203,10 @@ def test_a_log_that_is_accepted_goes_on_and_this_stays_visible(rolled_back: Path
         assert client.get("/readyz").status_code == 200
     accepted = [line for line in lines(rolled_back) if line.endswith(" accepted")]
     assert [line.split()[0] for line in accepted] == [log]
-    assert check(rolled_back).ok
+    report = check(rolled_back)
+    assert report.ok, report.differences
+    assert report.accepted is not None
+    assert str(report.accepted.checkpoint) == log
     with serving(rolled_back, accept_log=log) as client:  # left in the configuration
         create(client, "newer")
         assert len(names(client)) == 6
