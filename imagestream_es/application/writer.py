@@ -120,7 +120,7 @@ class Work(Workspace):
                 for event, changes in aggregate.pending:
                     version += 1
                     aggregate.place(event, self._append(Recorded(aggregate.id, version, event)))
-                    self.staging.stream(aggregate, changes)
+                    self.staging.stream(aggregate, changes, self.time)
             else:
                 for image_event in aggregate.pending:
                     version += 1
@@ -132,6 +132,7 @@ class Work(Workspace):
 
     def _append(self, recorded: Recorded) -> int:
         self.head += 1
+        self.tick(self.head, recorded.event)
         self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
         return self.head
 
@@ -148,7 +149,7 @@ class Work(Workspace):
         if self._unwritten:
             self.rows.append(self._unwritten)
             self._unwritten = []
-            read_model.set_folded_until(self.rows, self.head)
+            read_model.set_folded_until(self.rows, self.head, self.time)
         super().flush()
 
 
@@ -226,7 +227,7 @@ class Writer:
             if rows.head() == 0:
                 event = LogStarted(by=by, log=log_id)
                 rows.append([(1, self._mapper.to_stored_event(Recorded(LOG_ID, 1, event)))])
-                read_model.set_folded_until(rows, 1)
+                read_model.set_folded_until(rows, 1, by.at)
 
     def execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
         """Run a decision and answer once what it decided is durable; a `dry` one is taken back.

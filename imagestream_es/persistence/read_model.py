@@ -4,14 +4,18 @@ All of it can be thrown away and folded again from the log.
 
 - `streams`: one row for each stream that ever was; its number is the position of its first event.
 - `tags`: one row for each tag that a stream has now: spec, newest entry, conditions.
-- `tag_changes`: one row for each change of a tag, never folded and never deleted. A row is an entry of the
-  history that OpenShift shows from `position` on and until `hidden`; rows that never were an entry (a spec
-  that changed, a tag that was deleted) are hidden from the start. `slot` orders entries that came with one
-  event. `reference` is null where it is the stream's default pull spec.
+- `tag_changes`: one row for each change of a tag, never folded and never deleted: what was done, at which time
+  of the log (in milliseconds), and the newest entry afterwards. `slot` orders the changes that came with one
+  event. A row is also an entry of the history that OpenShift shows, from `position` on and until `hidden`; rows
+  that never were one (a spec that changed, a tag that was deleted) are hidden from the start. Rows with a slot
+  below 0 are entries alone: somebody wrote a whole history. `reference` is null where it is the stream's default
+  pull spec.
+- `moments`: the time of the log at some positions, so that the position of a time is soon found.
 - `snapshots`: a stream with its tags as it was at some of its events, so that looking into the past folds
   few of them.
 - `images`: one row for each image that ever was.
-- `projection`: the position up to which the views are folded, and the version of their shape.
+- `projection`: the position up to which the views are folded, the time of the log there, and the version of
+  their shape.
 """
 
 from __future__ import annotations
@@ -22,13 +26,17 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from imagestream_es.domain.actions import MOVED, REVERTED
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.tags import TagEvent
 from imagestream_es.persistence.store import Row, Rows
 
-SHAPE = 1
+SHAPE = 2
 """Raised whenever the tables below change; views of another shape are folded anew."""
+
+MOMENTS = 64
+"""The time of the log is kept at every position that this divides."""
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS streams (id BIGINT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,"
@@ -37,10 +45,13 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS tags (stream BIGINT NOT NULL, tag TEXT NOT NULL, document BLOB NOT NULL,"
     " PRIMARY KEY (stream, tag)) {clustered}",
     "CREATE TABLE IF NOT EXISTS tag_changes (stream BIGINT NOT NULL, tag TEXT NOT NULL,"
-    " position BIGINT NOT NULL, slot BIGINT NOT NULL, kind TEXT NOT NULL, image TEXT, reference TEXT,"
-    " created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
+    " position BIGINT NOT NULL, slot BIGINT NOT NULL, action TEXT, image TEXT, reference TEXT,"
+    " time BIGINT, created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
     " PRIMARY KEY (stream, tag, position, slot)) {clustered}",
-    "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream)",
+    "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream, tag)",
+    "CREATE INDEX IF NOT EXISTS tag_changes_position ON tag_changes (position)",
+    "CREATE TABLE IF NOT EXISTS moments (position BIGINT PRIMARY KEY, time BIGINT NOT NULL) {clustered}",
+    "CREATE INDEX IF NOT EXISTS moments_time ON moments (time)",
     "CREATE TABLE IF NOT EXISTS snapshots (stream BIGINT NOT NULL, position BIGINT NOT NULL, version BIGINT NOT NULL,"
     " present SMALLINT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (stream, position)) {clustered}",
     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, version BIGINT NOT NULL,"
@@ -52,6 +63,7 @@ KEYS = {
     "streams": ("id",),
     "tags": ("stream", "tag"),
     "tag_changes": ("stream", "tag", "position", "slot"),
+    "moments": ("position",),
     "snapshots": ("stream", "position"),
     "images": ("name",),
 }
@@ -60,7 +72,8 @@ KEYS = {
 COLUMNS = {
     "streams": ("namespace", "name", "version", "position", "present", "document"),
     "tags": ("document",),
-    "tag_changes": ("kind", "image", "reference", "created", "generation", "folded", "hidden"),
+    "tag_changes": ("action", "image", "reference", "time", "created", "generation", "folded", "hidden"),
+    "moments": ("time",),
     "snapshots": ("version", "present", "document"),
     "images": ("version", "position", "present", "document"),
 }
@@ -129,11 +142,17 @@ def drop_other_shape(rows: Rows) -> bool:
     return True
 
 
-def set_folded_until(rows: Rows, position: int) -> None:
-    """Note the position up to which the views are folded."""
+def folded_time(rows: Rows) -> int:
+    """The time of the log where the views are folded, in milliseconds; 0 before its first event."""
+    found = rows.one("SELECT value FROM projection WHERE name = 'time'")
+    return int(found[0]) if found is not None else 0
+
+
+def set_folded_until(rows: Rows, position: int, time: int) -> None:
+    """Note the position up to which the views are folded, and the time of the log there."""
     rows.many(
         "INSERT INTO projection (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        [("position", position), ("shape", SHAPE)],
+        [("position", position), ("time", time), ("shape", SHAPE)],
     )
 
 
@@ -152,7 +171,7 @@ def clear(rows: Rows) -> None:
     """Empty every view."""
     for table in KEYS:
         rows.run(f"DELETE FROM {table}")
-    set_folded_until(rows, 0)
+    set_folded_until(rows, 0, 0)
 
 
 # --- streams
@@ -304,8 +323,10 @@ def stream_names(rows: Rows, namespace: str | None, until: int) -> list[tuple[st
 
 _INSERT_CHANGE = (
     "INSERT INTO tag_changes"
-    " (stream, tag, position, slot, kind, image, reference, created, generation, folded, hidden)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+    " (stream, tag, position, slot, image, reference, time, created, generation, folded, hidden, action)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
+    " CASE WHEN ? AND EXISTS (SELECT 1 FROM tag_changes WHERE image = ? AND stream = ? AND tag = ? AND slot >= 0)"
+    " THEN ? ELSE ? END)"
 )
 
 
@@ -313,37 +334,34 @@ def change_row(
     number: int,
     tag: str,
     position: int,
-    kind: str,
+    action: str | None,
     entry: TagEvent | None,
     *,
     base: str,
+    time: int | None = None,
     slot: int = 0,
     folded: bool = False,
     shown: bool = True,
 ) -> Row:
     """A `tag_changes` row; `base` is the stream's default repository."""
     hidden = None if shown else position
+    place, image = (number, tag, position, slot), None if entry is None else entry.image
     if entry is None:
-        return (number, tag, position, slot, kind, None, None, None, None, int(folded), hidden)
-    reference = None if base and entry.reference == f"{base}@{entry.image}" else entry.reference
-    return (
-        number,
-        tag,
-        position,
-        slot,
-        kind,
-        entry.image,
-        reference,
-        entry.created,
-        entry.generation,
-        int(folded),
-        hidden,
-    )
+        row: Row = (None, None, time, None, None, int(folded), hidden)
+    else:
+        reference = None if base and entry.reference == f"{base}@{entry.image}" else entry.reference
+        row = (image, reference, time, entry.created, entry.generation, int(folded), hidden)
+    return (*place, *row, action == MOVED and bool(image), image, number, tag, REVERTED, action)
 
 
 def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
-    """Write `change_row`s."""
+    """Write `change_row`s; a tag that moved to an image that it had before was reverted."""
     rows.many(_INSERT_CHANGE, changes)
+
+
+def insert_moments(rows: Rows, moments: Sequence[Row]) -> None:
+    """Write positions with the time of the log there."""
+    rows.many("INSERT INTO moments (position, time) VALUES (?,?)", moments)
 
 
 def hide_newest(rows: Rows, number: int, tag: str, position: int) -> None:
@@ -374,9 +392,7 @@ def hide_all(rows: Rows, number: int, tag: str, position: int) -> None:
     )
 
 
-def replace_entries(
-    rows: Rows, number: int, tag: str, position: int, kind: str, items: Sequence[TagEvent], base: str
-) -> None:
+def replace_entries(rows: Rows, number: int, tag: str, position: int, items: Sequence[TagEvent], base: str) -> None:
     """Show exactly `items` (newest first) of a tag from `position` on.
 
     A history that only lost entries keeps the rows of the others; any other is written anew.
@@ -395,15 +411,12 @@ def replace_entries(
             "UPDATE tag_changes SET hidden = ? WHERE stream = ? AND tag = ? AND position = ? AND slot = ?",
             [(position, number, tag, *place) for place in lost],
         )
-        written: list[Row] = []
-    else:
-        hide_all(rows, number, tag, position)
-        written = [
-            change_row(number, tag, position, kind, item, base=base, slot=len(items) - index)
-            for index, item in enumerate(items)
-        ]
-    head = items[0] if items else None
-    insert_changes(rows, [*written, change_row(number, tag, position, kind, head, base=base, shown=False)])
+        return
+    hide_all(rows, number, tag, position)
+    insert_changes(
+        rows,
+        [change_row(number, tag, position, None, item, base=base, slot=-1 - index) for index, item in enumerate(items)],
+    )
 
 
 def _shown(rows: Rows, number: int, tag: str, base: str, until: int) -> list[tuple[tuple[int, int], TagEvent]]:

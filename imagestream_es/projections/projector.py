@@ -77,6 +77,6 @@ def fold(log: Log, views: Rows, after: int, until: int, progress: Progress) -> i
             workspace.flush()
             progress(done, until - after)
     workspace.flush()
-    read_model.set_folded_until(views, until)
+    read_model.set_folded_until(views, until, workspace.time)
     progress(done, until - after)
     return done

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from imagestream_es.domain.actions import action_of
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import (
     DROPPED,
@@ -35,37 +36,41 @@ class Staging:
         self._tags: dict[tuple[int, str], Tag | None] = {}
         self._snapshots: list[Row] = []
         self._images: dict[str, Row] = {}
+        self._moments: list[Row] = []
         self._steps: list[Row | Callable[[Rows], None]] = []
 
-    def stream(self, stream: ImageStream, changes: Sequence[TagChange]) -> None:
-        """Stage a stream as it is after the event at its position, and what that did to its tags."""
+    def stream(self, stream: ImageStream, changes: Sequence[TagChange], time: int) -> None:
+        """Stage a stream as it is after the event at its position, and what that did to its tags.
+
+        `time` is that of the log at the position, in milliseconds.
+        """
         number, position, base = stream.number, stream.position, stream.repository
         if read_model.snapshot_due(stream):
             self._snapshots.append(read_model.snapshot_row(stream))
         self._streams[number] = read_model.stream_row(stream)
-        row = partial(read_model.change_row, number, position=position, base=base)
+        row = partial(read_model.change_row, number, position=position, base=base, time=time)
         for slot, change in enumerate(changes):
-            tag, kind, head = change.tag, change.kind, change.head
+            tag, kind, action = change.tag, change.kind, action_of(change)
             self._tags[number, tag] = stream.tags.get(tag)
-            if kind in (PUT, FOLLOWED, IMPORTED):
-                if change.folded:
-                    self._steps.append(partial(read_model.hide_newest, number=number, tag=tag, position=position))
-                self._steps.append(row(tag, kind=kind, entry=head, slot=slot, folded=change.folded))
-            elif kind == REPLACED:
-                step = partial(
-                    read_model.replace_entries,
-                    number=number,
-                    tag=tag,
-                    position=position,
-                    kind=kind,
-                    items=change.items or (),
-                    base=base,
+            if kind == REPLACED:
+                items = change.items or ()
+                self._steps.append(
+                    partial(
+                        read_model.replace_entries, number=number, tag=tag, position=position, items=items, base=base
+                    )
                 )
-                self._steps.append(step)
-            else:
-                if kind == DROPPED:
-                    self._steps.append(partial(read_model.hide_all, number=number, tag=tag, position=position))
-                self._steps.append(row(tag, kind=kind, entry=head, slot=slot, shown=False))
+            elif kind == DROPPED or change.folded:
+                hide = read_model.hide_all if kind == DROPPED else read_model.hide_newest
+                self._steps.append(partial(hide, number=number, tag=tag, position=position))
+            if action is not None:
+                shown = kind in (PUT, FOLLOWED, IMPORTED)
+                self._steps.append(
+                    row(tag, action=action, entry=change.head, slot=slot, folded=change.folded, shown=shown)
+                )
+
+    def moment(self, position: int, time: int) -> None:
+        """Stage the time of the log at a position."""
+        self._moments.append((position, time))
 
     def image(self, image: Image) -> None:
         """Stage an image as it is now."""
@@ -80,6 +85,8 @@ class Staging:
             read_model.insert_snapshots(rows, self._snapshots)
         if self._images:
             read_model.save_images(rows, self._images.values())
+        if self._moments:
+            read_model.insert_moments(rows, self._moments)
         waiting: list[Row] = []
         for step in self._steps:
             if isinstance(step, tuple):
@@ -92,3 +99,4 @@ class Staging:
         if waiting:
             read_model.insert_changes(rows, waiting)
         self._streams, self._tags, self._snapshots, self._images, self._steps = {}, {}, [], {}, []
+        self._moments = []

@@ -29,6 +29,20 @@ class Workspace:
         self._streams = streams
         self._images: dict[str, Image] = {}
         self._capacity = capacity
+        self._time: int | None = None
+
+    @property
+    def time(self) -> int:
+        """The time of the log where it ends now, in milliseconds: the latest of all its events."""
+        if self._time is None:
+            self._time = read_model.folded_time(self.rows)
+        return self._time
+
+    def tick(self, position: int, event: DomainEvent) -> None:
+        """Take in that the log goes on with an event at `position`."""
+        self._time = max(self.time, event.by.at)
+        if position % read_model.MOMENTS == 0:
+            self.staging.moment(position, self._time)
 
     def stream_of(self, namespace: str, name: str) -> ImageStream:
         """The stream of that name, existing or not."""
@@ -50,12 +64,13 @@ class Workspace:
 
     def fold(self, originator: str, event: DomainEvent, position: int) -> None:
         """Fold a stored event in and stage what follows from it."""
+        self.tick(position, event)
         if isinstance(event, StreamEvent):
             namespace, _, name = originator.partition("/")
             stream = self.stream_of(namespace, name)
             changes = stream.apply(event)
             stream.place(event, position)
-            self.staging.stream(stream, changes)
+            self.staging.stream(stream, changes, self.time)
         elif isinstance(event, ImageEvent):
             image = self.image_of(originator)
             image.apply(event)
