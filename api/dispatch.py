@@ -180,10 +180,10 @@ def _pass_over(request: Request, length: int) -> None:
 
 
 def _is_watch(request: Request, target: Resource, call: Call) -> bool:
-    if request.method != "GET" or call.name or target.find is None or not is_set(call.args, "watch"):
+    if request.method != "GET" or call.name or "list" not in target.verbs or not is_set(call.args, "watch"):
         return False
     check_path(call)
-    if target.shown is None:
+    if "watch" not in target.verbs:
         raise _not_allowed(target, OF_ALL)
     return True
 
@@ -219,6 +219,8 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
         raise _not_allowed(target, {"list": "GET"})
     else:
         match method:
+            case "GET" if target.list is not None:
+                return target.list(call)
             case "GET" if target.find is not None:
                 return _list(target, call)
             case "POST" if target.create is not None:

@@ -54,6 +54,10 @@ class Selection:
         """The one name that chosen objects may have, None if several are possible."""
         return self._fields.requires("metadata.name")
 
+    def requires(self, field: str) -> str | None:
+        """The one value that a field of chosen objects may have, None if several are possible."""
+        return self._fields.requires(field)
+
     def chooses(self, item: dict[str, Any]) -> bool:
         """Whether an object in wire shape is chosen."""
         return self.everything or (
@@ -158,14 +162,19 @@ def answer_page(page: Page, selection: Selection, items: Sequence[dict[str, Any]
     chosen = sorted((item for item in items if selection.chooses(item)), key=_key)
     if page.after is not None:
         chosen = [item for item in chosen if _key(item) > page.after]
+    answer = answer_part(page, chosen, read_at)
+    if selection.everything and "continue" in answer.body["metadata"]:
+        answer.body["metadata"]["remainingItemCount"] = len(chosen) - page.limit
+    return answer
+
+
+def answer_part(page: Page, items: Sequence[dict[str, Any]], read_at: int) -> Answer:
+    """The page that begins with `items`; if there are more of them than fit, the last that fits is where to go on."""
     metadata: dict[str, Any] = {"resourceVersion": str(read_at)}
-    if page.limit and len(chosen) > page.limit:
-        rest = len(chosen) - page.limit
-        chosen = chosen[: page.limit]
-        metadata["continue"] = _token(read_at, _key(chosen[-1]))
-        if selection.everything:
-            metadata["remainingItemCount"] = rest
-    return Answer({"metadata": metadata, "items": chosen}, is_list=True)
+    if page.limit and len(items) > page.limit:
+        items = items[: page.limit]
+        metadata["continue"] = _token(read_at, _key(items[-1]))
+    return Answer({"metadata": metadata, "items": items}, is_list=True)
 
 
 def _key(item: dict[str, Any]) -> Key:

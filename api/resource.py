@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marshmallow import Schema
 
 from api.call import Answer, Call
+from api.selectors import FieldValue
 from imagestream_es.application.queries import Listed
+
+if TYPE_CHECKING:
+    from api.listing import Selection
 
 Handler = Callable[[Call], Answer]
 Finder = Callable[[Call, int | None], Listed[dict[str, Any]]]
-Fields = Mapping[str, Callable[[dict[str, Any]], str]]
+Fields = Mapping[str, Callable[[dict[str, Any]], FieldValue]]
 Writer = Callable[[Call, dict[str, Any]], Answer]
 
 
@@ -23,7 +27,9 @@ class Resource:
 
     `find` answers the objects of a list, in wire shape and in order, now or at a position in the past, and
     `fields` are what field selectors may ask of them beside name and namespace. `shown` gives one stream or
-    image its wire shape, for watches. `schema` is that of the kind. `create` and `update` take the decoded
+    image its wire shape, for watches. `list` answers a list page by page, where all of it is too much, and `tells`
+    the objects that came with the events behind one position up to another, for watches of what never changes.
+    `parameters` are what a list may be asked beside, with a description of each. `schema` is that of the kind. `create` and `update` take the decoded
     body; `base` answers the object that a patch is applied to, for `update` to write. A verb without a handler is
     not offered.
     """
@@ -37,6 +43,9 @@ class Resource:
     get: Handler | None = None
     find: Finder | None = None
     fields: Fields = field(default_factory=dict)
+    list: Handler | None = None
+    tells: Callable[[Call, Selection, int, int], Sequence[dict[str, Any]]] | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
     shown: Callable[[Call, Any], dict[str, Any]] | None = None
     schema: Schema | None = None
     create: Writer | None = None
@@ -58,9 +67,9 @@ class Resource:
             "delete": self.delete,
             "deletecollection": self.shown and self.delete,
             "get": self.get,
-            "list": self.find,
+            "list": self.find or self.list,
             "patch": self.base,
             "update": self.update,
-            "watch": self.shown,
+            "watch": self.shown or self.tells,
         }
         return tuple(verb for verb, handler in offered.items() if handler is not None)

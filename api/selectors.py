@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+FieldValue = str | tuple[str, ...]
+"""What a field of an object holds; of several values, each is what the field has."""
+
+
 @dataclass(eq=False)
 class SelectorError(Exception):
     """A selector that cannot be understood; `message` is what a client may read."""
@@ -87,6 +91,10 @@ class FieldTerm:
     value: str
     negated: bool = False
 
+    def is_met(self, found: FieldValue) -> bool:
+        """Whether a field is as the term says."""
+        return (self.value in found if isinstance(found, tuple) else self.value == found) is not self.negated
+
 
 @dataclass(frozen=True)
 class FieldSelector:
@@ -107,9 +115,9 @@ class FieldSelector:
                 raise SelectorError(f"field label not supported: {term.field}")
         return cls(terms)
 
-    def matches(self, fields: Mapping[str, str]) -> bool:
+    def matches(self, fields: Mapping[str, FieldValue]) -> bool:
         """Whether an object with `fields` meets every term; a field that is not there is empty."""
-        return all((fields.get(term.field, "") == term.value) is not term.negated for term in self.terms)
+        return all(term.is_met(fields.get(term.field, "")) for term in self.terms)
 
     def requires(self, field: str) -> str | None:
         """The value that `field` must have, None if several are possible.

@@ -12,6 +12,7 @@ from random import SystemRandom
 from uuid import uuid4
 
 from imagestream_es.application.commands import Commands
+from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_controller import ImportController
 from imagestream_es.application.imports import Imports
@@ -46,6 +47,7 @@ class Services:
     settings: Settings
     commands: Commands
     queries: Queries
+    history: History
     imports: Imports
     pull_secrets: PullSecrets
     principals: Principals
@@ -206,6 +208,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         settings,
         commands,
         queries,
+        History(queries, lambda _: {}),
         imports,
         secrets,
         principals,

@@ -203,9 +203,9 @@ def streams(rows: Rows, namespace: str | None) -> list[ImageStream]:
 def each_stream(rows: Rows) -> Iterator[ImageStream]:
     """Every stream with its tags, one after another, without holding them all."""
     numbers = [number for (number,) in rows.all("SELECT id FROM streams WHERE present = 1 ORDER BY id")]
-    for some in _chunks(numbers):
-        found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({_marks(some)})", *some)}
-        tags = f"SELECT stream, tag, document FROM tags WHERE stream IN ({_marks(some)})"
+    for some in chunks(numbers):
+        found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({marks(some)})", *some)}
+        tags = f"SELECT stream, tag, document FROM tags WHERE stream IN ({marks(some)})"
         for number, tag, document in rows.all(tags, *some):
             found[number].tags[tag] = _decode_tag(document)
         yield from found.values()
@@ -450,10 +450,10 @@ def shown_entries(rows: Rows, number: int, tag: str, base: str, until: int = NOW
 def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
     """The histories of all tags of streams (number to default repository) as shown at position `until`."""
     histories: dict[int, dict[str, list[TagEvent]]] = {}
-    for numbers in _chunks(sorted(bases)):
+    for numbers in chunks(sorted(bases)):
         found = rows.each(
             "SELECT stream, tag, created, reference, image, generation FROM tag_changes"
-            f" WHERE stream IN ({_marks(numbers)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
+            f" WHERE stream IN ({marks(numbers)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
             " ORDER BY stream, tag, position, slot",
             *numbers,
             until,
@@ -511,8 +511,8 @@ def images(rows: Rows) -> Iterator[Image]:
 def images_named(rows: Rows, names: Sequence[str]) -> dict[str, Image]:
     """Those of the named images that exist."""
     found: dict[str, Image] = {}
-    for some in _chunks(names):
-        for row in rows.each(f"{_IMAGE} WHERE present = 1 AND name IN ({_marks(some)})", *some):
+    for some in chunks(names):
+        for row in rows.each(f"{_IMAGE} WHERE present = 1 AND name IN ({marks(some)})", *some):
             found[row[0]] = _image(row)
     return found
 
@@ -560,11 +560,13 @@ def _image(row: Row) -> Image:
 # --- small things
 
 
-def _marks(values: Sequence[Any]) -> str:
+def marks(values: Sequence[Any]) -> str:
+    """A question mark for each value."""
     return ",".join("?" * len(values))
 
 
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The values in parts that one statement takes."""
     # SQLite takes a limited number of values in one statement.
     for start in range(0, len(values), 500):
         yield values[start : start + 500]

@@ -690,9 +690,9 @@ def test_the_views_know_how_far_they_are_folded(store: Store) -> None:
         assert read_model.folded_until(rows) == -1
         read_model.set_folded_until(rows, 7, 0)
         assert read_model.folded_until(rows) == 7
-        read_model.set_folded_until(rows, 8)
+        read_model.set_folded_until(rows, 8, 5)
     with store.reading() as rows:
-        assert read_model.folded_until(rows) == 8
+        assert (read_model.folded_until(rows), read_model.folded_time(rows)) == (8, 5)
 
 
 def test_views_of_another_shape_count_as_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

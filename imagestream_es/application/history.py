@@ -1,0 +1,134 @@
+"""Questions about what became of tags: who moved which, when, why, from what to what.
+
+Each is answered in one snapshot, of all the log has or of what it had at a position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from imagestream_es.application.queries import Listed, Queries
+from imagestream_es.domain.events import DomainEvent, StreamEvent
+from imagestream_es.persistence import tag_history
+from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.persistence.store import Rows
+from imagestream_es.persistence.tag_history import ChangeRow, Place, Scope, Target
+
+CHUNK = 1000
+"""How many changes are read at once."""
+
+T = TypeVar("T")
+Names = Callable[[Collection[str]], Mapping[str, str]]
+
+
+class Actor(Struct, frozen=True):
+    """Who did something: the opaque id, and the name while it is known, else the id again."""
+
+    id: str
+    name: str
+
+
+class Cause(Struct, frozen=True):
+    """What made a change: the event, the kind of entrance, the id of the request, and the tag that was followed."""
+
+    event: str
+    door: str
+    request: str
+    leader: str
+
+
+class PastChange(Struct, frozen=True):
+    """One change of a tag; `time` is in milliseconds since the epoch."""
+
+    place: Place
+    time: int
+    namespace: str
+    stream: str
+    tag: str
+    action: str
+    before: Target | None
+    after: Target | None
+    actor: Actor
+    impersonator: Actor | None
+    reason: str
+    cause: Cause
+    folded: bool
+
+
+class Window(Struct, frozen=True):
+    """Which part of a list is wanted: from behind which place, in which order, how many at most."""
+
+    behind: Place | None = None
+    newest_first: bool = True
+    limit: int | None = None
+
+
+class History:
+    """What can be asked of the past of tags. Each question raises Unavailable if the store fails."""
+
+    def __init__(self, queries: Queries, names: Names) -> None:
+        self._queries = queries
+        self._names = names
+        self._mapper = EventMapper()
+
+    def changes(
+        self, scope: Scope, window: Window, take: Callable[[PastChange], T | None], at: int | None = None
+    ) -> Listed[T]:
+        """What `take` makes of the first changes in the window; None passes one over.
+
+        `at` is the position at which the list is read; None is now.
+        """
+
+        def answer(rows: Rows) -> Listed[T]:
+            position = rows.head() if at is None else at
+            bounded = replace(scope, until=min(scope.until, position))
+            return Listed(list(islice(self._taken(rows, bounded, window, take), window.limit)), position)
+
+        return self._queries.reading(answer)
+
+    def _taken(
+        self, rows: Rows, scope: Scope, window: Window, take: Callable[[PastChange], T | None]
+    ) -> Iterator[T]:
+        behind, size = window.behind, min(window.limit or CHUNK, CHUNK)
+        while True:
+            read = tag_history.changes(rows, scope, behind=behind, newest_first=window.newest_first, limit=size)
+            yield from (taken for taken in map(take, self._told(read)) if taken is not None)
+            if len(read) < size:
+                return
+            behind, size = read[-1].place, CHUNK
+
+    def _told(self, read: Sequence[ChangeRow]) -> list[PastChange]:
+        events = {row.place[0]: self._mapper.decode(row.topic, row.state) for row in read}
+        ids = {name for event in events.values() for name in (event.by.actor, event.by.impersonator) if name}
+        names = self._names(ids) if ids else {}
+        return [_told(row, events[row.place[0]], names) for row in read]
+
+
+def _told(row: ChangeRow, event: DomainEvent, names: Mapping[str, str]) -> PastChange:
+    assert isinstance(event, StreamEvent)
+    by = event.by
+    leader = next((put.tag for put in event.put if row.tag in put.followers), "")
+    return PastChange(
+        row.place,
+        row.time,
+        row.where.namespace,
+        row.where.stream,
+        row.tag,
+        row.action,
+        row.before,
+        row.after,
+        _actor(by.actor, names),
+        _actor(by.impersonator, names) if by.impersonator else None,
+        by.reason,
+        Cause(type(event).__name__, by.door, by.request, leader),
+        row.folded,
+    )
+
+
+def _actor(name: str, names: Mapping[str, str]) -> Actor:
+    return Actor(name, names.get(name, name))

@@ -1,0 +1,156 @@
+"""What is asked of the histories of tags across all the log. They are written in `read_model`.
+
+A page costs what it holds: rows come in the order of an index, and what stood before each of them, and the event
+that made it, are found by keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from imagestream_es.persistence.read_model import NOW, chunks, marks
+from imagestream_es.persistence.store import Row, Rows
+
+Place = tuple[int, int]
+"""Position and slot of a change: no other has the same, in whichever stream."""
+
+
+class Scope(Struct, frozen=True, kw_only=True):
+    """Which changes are meant: those behind position `after` up to `until`, of what else is said; None is any."""
+
+    namespace: str | None = None
+    stream: str | None = None
+    tag: str | None = None
+    action: str | None = None
+    image: str | None = None
+    after: int = 0
+    until: int = NOW
+
+
+class Where(Struct, frozen=True):
+    """A stream's namespace, name, and default repository."""
+
+    namespace: str
+    stream: str
+    repository: str
+
+
+class Target(Struct, frozen=True):
+    """What a tag names: an image ("" if it only refers), and the pull spec."""
+
+    image: str
+    reference: str
+
+
+class ChangeRow(Struct, frozen=True):
+    """A change of a tag, with the newest entry before and after it, and the event that made it."""
+
+    where: Where
+    tag: str
+    place: Place
+    action: str
+    before: Target | None
+    after: Target | None
+    time: int
+    folded: bool
+    topic: str
+    state: bytes
+
+
+def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: bool, limit: int) -> list[ChangeRow]:
+    """The first changes behind a place, `limit` at most, against the order of the log or in it."""
+    terms: list[tuple[str, tuple[Any, ...]]] = [
+        ("slot >= 0 AND position > ? AND position <= ?", (scope.after, scope.until)),
+        *_of_streams(scope),
+    ]
+    terms += [(f"{name} = ?", (value,)) for name, value in (("tag", scope.tag), ("action", scope.action)) if value]
+    if behind is not None:
+        less = "<" if newest_first else ">"
+        term = f"position {less}= ? AND (position {less} ? OR slot {less} ?)"
+        terms.append((term, (behind[0], *behind)))
+    source, named = ("tag_changes", ()) if scope.image is None else (f"({_TOUCHING}) t", (scope.image, scope.image))
+    order = "DESC" if newest_first else "ASC"
+    wanted = (
+        f"SELECT {_CHANGE} FROM {source} WHERE {' AND '.join(term for term, _ in terms)}"
+        f" ORDER BY position {order}, slot {order} LIMIT ?"
+    )
+    values = [value for _, values in terms for value in values]
+    found = rows.all(
+        f"SELECT {_of('c')}, b.image, b.reference, e.topic, e.state"
+        f" FROM ({wanted}) c JOIN stored_events e ON e.{rows.POSITION} = c.position"
+        f" LEFT JOIN tag_changes b ON b.stream = c.stream AND b.tag = c.tag AND (b.position, b.slot) = ({_PREVIOUS})"
+        f" ORDER BY c.position {order}, c.slot {order}",
+        *named,
+        *values,
+        limit,
+    )
+    streams = places(rows, {row[0] for row in found})
+    return [_change(streams[row[0]], row) for row in found]
+
+
+def _of_streams(scope: Scope) -> list[tuple[str, tuple[Any, ...]]]:
+    match scope.namespace, scope.stream:
+        case None, None:
+            return []
+        case None, stream:
+            return [("stream IN (SELECT id FROM streams WHERE name = ?)", (stream,))]
+        case namespace, None:
+            return [("stream IN (SELECT id FROM streams WHERE namespace = ?)", (namespace,))]
+        case both:
+            return [("stream = (SELECT id FROM streams WHERE namespace = ? AND name = ?)", both)]
+
+
+def _of(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in _CHANGE.split(", "))
+
+
+_CHANGE = "stream, tag, position, slot, action, image, reference, time, folded"
+_SAME_TAG = "n.stream = c.stream AND n.tag = c.tag AND n.slot >= 0 AND (n.position, n.slot)"
+_PREVIOUS = (
+    f"SELECT n.position, n.slot FROM tag_changes n WHERE {_SAME_TAG} < (c.position, c.slot)"
+    " ORDER BY n.position DESC, n.slot DESC LIMIT 1"
+)
+_NEXT = (
+    f"SELECT n.position, n.slot FROM tag_changes n WHERE {_SAME_TAG} > (c.position, c.slot)"
+    " ORDER BY n.position, n.slot LIMIT 1"
+)
+_TOUCHING = (
+    f"SELECT {_of('c')} FROM tag_changes c WHERE c.image = ? UNION"
+    f" SELECT {_of('b')} FROM tag_changes c CROSS JOIN tag_changes b WHERE c.image = ? AND c.slot >= 0"
+    f" AND b.stream = c.stream AND b.tag = c.tag AND (b.position, b.slot) = ({_NEXT})"
+)
+"""The changes after which an image was the newest entry, and those right behind them."""
+
+
+def _change(where: Where, row: Row) -> ChangeRow:
+    _, tag, position, slot, action, image, reference, time, folded, old_image, old_reference, topic, state = row
+    before, after = target(where, old_image, old_reference), target(where, image, reference)
+    return ChangeRow(where, tag, (position, slot), action, before, after, time, bool(folded), topic, bytes(state))
+
+
+def target(where: Where, image: str | None, reference: str | None) -> Target | None:
+    """What a tag of a stream names, from its columns; None for nothing."""
+    if image is None:
+        return None
+    return Target(image, f"{where.repository}@{image}" if reference is None else reference)
+
+
+class _Repository(Struct):
+    repository: str
+
+
+_decode_repository = msgspec.json.Decoder(_Repository).decode
+
+
+def places(rows: Rows, numbers: Iterable[int]) -> dict[int, Where]:
+    """The streams of these numbers."""
+    found = {}
+    for some in chunks(sorted(numbers)):
+        query = f"SELECT id, namespace, name, document FROM streams WHERE id IN ({marks(some)})"
+        for number, namespace, name, document in rows.all(query, *some):
+            found[number] = Where(namespace, name, _decode_repository(document).repository)
+    return found
