@@ -22,6 +22,7 @@ from api.resources.reviews import (
     SUBJECT_ACCESS_REVIEWS,
     USERS,
 )
+from api.resources.tag_changes import TAG_CHANGES
 
 
 def _door(group: str) -> Door:
@@ -57,5 +58,6 @@ GROUPS: Mapping[Door, Sequence[Resource]] = {
         SELF_SUBJECT_RULES_REVIEWS,
         SUBJECT_ACCESS_REVIEWS,
     ),
+    _door("history.imagestream-es.io"): (TAG_CHANGES,),
     _door("user.openshift.io"): (USERS,),
 }

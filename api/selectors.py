@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-
 FieldValue = str | tuple[str, ...]
 """What a field of an object holds; of several values, each is what the field has."""
 

@@ -247,6 +247,27 @@ def _tag_updated(row: _Row) -> str:
     return row.ago(_first(row.at("status", "items")).get("created"), *checked)
 
 
+# --- the past of tags
+
+_SHORT = len("sha256:") + 12
+
+
+def _short(target: Any) -> str:
+    """An image by the beginning of its name, or a pull spec without one; empty for nothing."""
+    if not isinstance(target, dict):
+        return ""
+    return _text(target.get("image"))[:_SHORT] or _text(target.get("dockerImageReference"))
+
+
+def _tag_name(row: _Row) -> str:
+    return f"{row.text('stream')}:{row.text('tag')}"
+
+
+def _cause(row: _Row) -> str:
+    parts = (row.text("cause", name) for name in ("event", "door"))
+    return " via ".join(filter(None, parts))
+
+
 # --- the columns of each resource
 
 
@@ -312,6 +333,23 @@ _COLUMNS: Mapping[str, Sequence[_Column]] = {
         _CREATED_AGO,
         _Column("Image Reference", lambda row: row.text("image", "dockerImageReference"), _PULL_SPEC, priority=1),
         _IMAGE_NAME,
+    ),
+    "tagchanges": (
+        _Column("Time", lambda row: row.text("time"), "When the tag was changed."),
+        _Column("Tag", _tag_name, "Stream and tag."),
+        _Column("Action", lambda row: row.text("action"), "What was done."),
+        _Column("From", lambda row: _short(row.at("from")), "The image that the tag named before."),
+        _Column("To", lambda row: _short(row.at("to")), "The image that it named afterwards."),
+        _Column("Actor", lambda row: row.text("actor"), "Who did it."),
+        _Column("Reason", lambda row: row.text("reason"), "Why, in the words of who did it."),
+        _Column("Name", lambda row: row.text("metadata", "name"), "Name of the change.", format="name", priority=1),
+        _Column("Cause", _cause, "The event, and the way in.", priority=1),
+        _Column(
+            "Folded",
+            lambda row: str(bool(row.at("folded"))).lower(),
+            "Whether the history that the stream shows has it in one entry with the change before.",
+            priority=1,
+        ),
     ),
     "imagetags": (
         _NAME,

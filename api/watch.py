@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -95,10 +96,11 @@ class Watch:
     def __init__(
         self, call: Call, resource: Resource, selection: Selection, options: Options, form: Hashable, show: Show
     ) -> None:
-        assert resource.shown is not None
+        assert resource.shown is not None or resource.tells is not None
         self._call = call
         self._resource = resource
         self._shown = resource.shown
+        self._tells = resource.tells
         self._selection = selection
         self._options = options
         self._form = form
@@ -191,6 +193,10 @@ class Watch:
 
     def _read(self, rows: Rows) -> list[bytes]:
         until, lines, size = min(self._sent + CHUNK, self._subscription.since), [], 0
+        if self._tells is not None:
+            lines = list(self._added(until))
+            self._sent = until
+            return lines
         for change in self._replay.changes(rows, self._sent, until, self._concerns):
             for line in self._changed(change):
                 lines.append(line)
@@ -206,20 +212,39 @@ class Watch:
     def _changed(self, change: Change) -> Iterator[bytes]:
         if change.position <= self._sent:
             return
+        if self._tells is not None:
+            yield from self._added(change.position)
+            self._sent = change.position
+            return
         self._sent = change.position
         before, after = self._chooses(change.before), self._chooses(change.after)
         if before or after:
             kind = "DELETED" if not after else "MODIFIED" if before else "ADDED"
             yield change.once((self._form, kind), lambda: self._told(change, kind))
 
+    def _added(self, until: int) -> Iterator[bytes]:
+        """What came with the events up to a position and stays as it is: for each event a chunk of lines.
+
+        Only the last of them brings the version of the event: a watch that goes on from any other gets all again.
+        """
+        assert self._tells is not None
+        found = self._tells(self._call, self._selection, self._sent, until)
+        for version, items in groupby(found, lambda item: int(item["metadata"]["resourceVersion"])):
+            *others, last = items
+            for item in others:
+                item["metadata"]["resourceVersion"] = str(version - 1)
+            yield b"".join(_line("ADDED", self._show(item)) for item in (*others, last))
+
     def _chooses(self, view: View | None) -> bool:
         if view is None or self._selection.everything:
             return view is not None
+        assert self._shown is not None
         # No selector looks at histories, which are the most of a stream.
         bare = StreamView(view.stream, NO_HISTORY) if isinstance(view, StreamView) else view
         return self._selection.chooses(self._shown(self._call, bare))
 
     def _told(self, change: Change, kind: str) -> bytes:
+        assert self._shown is not None
         item = self._shown(self._call, change.before if kind == "DELETED" else change.after)
         item["metadata"]["resourceVersion"] = str(change.position)
         return _line(kind, self._show(item))
@@ -238,4 +263,6 @@ def _line(kind: str, item: dict[str, Any]) -> bytes:
 def _subject(call: Call, resource: Resource, selection: Selection) -> Subject:
     if not resource.namespaced:
         return "", selection.name
+    if resource.tells is not None:
+        return call.namespace or None, selection.requires("stream")
     return call.namespace or None, selection.name

@@ -208,7 +208,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         settings,
         commands,
         queries,
-        History(queries, lambda _: {}),
+        History(queries, principals.names),
         imports,
         secrets,
         principals,

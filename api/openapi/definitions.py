@@ -14,7 +14,7 @@ from typing import Any
 from marshmallow import Schema, class_registry
 from marshmallow.fields import Field
 
-from api.schemas import core, layers, reviews  # noqa: F401 (their schemas are found by name)
+from api.schemas import core, history, layers, reviews  # noqa: F401 (their schemas are found by name)
 from api.schemas.fields import AnyObject, Many, ManyByName, Nullable, One, Time
 from api.schemas.meta import META, KindSchema, Wire
 

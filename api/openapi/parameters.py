@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Parameter = dict[str, Any]
@@ -13,6 +13,11 @@ def _query(name: str, of: str, description: str, enum: Iterable[str] = ()) -> Pa
     if enum:
         schema["enum"] = list(enum)
     return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def asked(parameters: Mapping[str, str]) -> list[Parameter]:
+    """The parameters of one resource's lists, given by name with what they mean."""
+    return [_query(name, "string", description) for name, description in parameters.items()]
 
 
 def _path(name: str, description: str) -> Parameter:

@@ -141,11 +141,14 @@ class _Target:
             "summary": self._summary(verb.summary),
             "x-kubernetes-action": verb.action,
             "x-kubernetes-group-version-kind": kind,
-            "parameters": [*_PARAMETERS.get(name, []), *watch],
+            "parameters": [*_PARAMETERS.get(name, []), *watch, *self._asked(name)],
             "responses": self._responses(name),
         }
         body = self._body(name)
         return found | {"requestBody": body} if body else found
+
+    def _asked(self, name: str) -> list[parameters.Parameter]:
+        return parameters.asked(self.resource.parameters) if name == "list" else []
 
     def watch(self, *, named: bool = False) -> Item:
         """A watch on a path of its own: of all that a list finds, or of one `named` object."""

@@ -232,6 +232,12 @@ def parse_time(text: str) -> int:
     raise ValidationError(f'parsing time "{text[:80]}": not an RFC 3339 time')
 
 
+def print_moment(milliseconds: int) -> str:
+    """RFC 3339 text, UTC, of milliseconds since the epoch; none of them is lost."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{(print_time(seconds) or '').removesuffix('Z')}.{rest:03d}Z"
+
+
 def print_time(seconds: int | None) -> str | None:
     """RFC 3339 text, UTC, of seconds since the epoch; None of None."""
     if seconds is None:

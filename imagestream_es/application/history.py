@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from imagestream_es.application.queries import Listed, Queries
 from imagestream_es.domain.events import DomainEvent, StreamEvent
+from imagestream_es.domain.past import Place, Scope, Target
 from imagestream_es.persistence import tag_history
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows
-from imagestream_es.persistence.tag_history import ChangeRow, Place, Scope, Target
+from imagestream_es.persistence.tag_history import ChangeRow
 
 CHUNK = 1000
 """How many changes are read at once."""
@@ -91,9 +92,7 @@ class History:
 
         return self._queries.reading(answer)
 
-    def _taken(
-        self, rows: Rows, scope: Scope, window: Window, take: Callable[[PastChange], T | None]
-    ) -> Iterator[T]:
+    def _taken(self, rows: Rows, scope: Scope, window: Window, take: Callable[[PastChange], T | None]) -> Iterator[T]:
         behind, size = window.behind, min(window.limit or CHUNK, CHUNK)
         while True:
             read = tag_history.changes(rows, scope, behind=behind, newest_first=window.newest_first, limit=size)

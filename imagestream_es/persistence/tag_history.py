@@ -12,23 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from imagestream_es.persistence.read_model import NOW, chunks, marks
+from imagestream_es.domain.past import Place, Scope, Target
+from imagestream_es.persistence.read_model import chunks, marks
 from imagestream_es.persistence.store import Row, Rows
-
-Place = tuple[int, int]
-"""Position and slot of a change: no other has the same, in whichever stream."""
-
-
-class Scope(Struct, frozen=True, kw_only=True):
-    """Which changes are meant: those behind position `after` up to `until`, of what else is said; None is any."""
-
-    namespace: str | None = None
-    stream: str | None = None
-    tag: str | None = None
-    action: str | None = None
-    image: str | None = None
-    after: int = 0
-    until: int = NOW
 
 
 class Where(Struct, frozen=True):
@@ -37,13 +23,6 @@ class Where(Struct, frozen=True):
     namespace: str
     stream: str
     repository: str
-
-
-class Target(Struct, frozen=True):
-    """What a tag names: an image ("" if it only refers), and the pull spec."""
-
-    image: str
-    reference: str
 
 
 class ChangeRow(Struct, frozen=True):

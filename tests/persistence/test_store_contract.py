@@ -750,7 +750,7 @@ def test_postgresql_compares_bytes_whatever_the_language_of_its_database(postgre
 def test_tables_of_views_of_another_shape_make_room_for_new_ones(store: Store) -> None:
     """A new program may want other columns: what an older one left must not stand in their way."""
     with store.writing() as rows:
-        read_model.set_folded_until(rows, 0)
+        read_model.set_folded_until(rows, 0, 0)
         rows.run("UPDATE projection SET value = value + 1 WHERE name = 'shape'")
         rows.run("DROP TABLE tags")
         rows.run("CREATE TABLE tags (stream BIGINT PRIMARY KEY)")
