@@ -75,11 +75,17 @@ class Front:
     """The TLS side of a listener.
 
     `load()` makes the TLS context, from the `files`; it is called again when one of them changes, and while it
-    raises, the context before it stays. At most `most` connections are taken at a time.
+    raises, the context before it stays. At most `most` connections are taken at a time. The Unix sockets are in
+    `directory`, which is made and removed, and found again after a death; without one in a temporary one.
     """
 
     def __init__(
-        self, listener: socket.socket, load: Callable[[], ssl.SSLContext], files: list[Path], most: int
+        self,
+        listener: socket.socket,
+        load: Callable[[], ssl.SSLContext],
+        files: list[Path],
+        most: int,
+        directory: Path | None = None,
     ) -> None:
         self._listener = listener
         host, port = listener.getsockname()[:2]
@@ -89,11 +95,16 @@ class Front:
         self._context = load()
         self._versions = self._look()
         self._looked = time.monotonic()
-        self._directory = tempfile.mkdtemp(prefix="imagestream-")  # mode 0700
+        self._directory = directory or Path(tempfile.mkdtemp(prefix="imagestream-"))
+        self._directory.mkdir(exist_ok=True)
+        self._directory.chmod(0o700)
+        # Names of sockets may have a hundred bytes, and of directories more: this one is always short.
+        self._handle = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._place = f"/proc/self/fd/{self._handle}"
         self.inner = socket.socket(socket.AF_UNIX)
         """Where granian is to listen; bound."""
-        self._inner_name = f"{self._directory}/granian-http"  # longer than the other names: if it fits, they do
-        self.inner.bind(self._inner_name)
+        (self._directory / "granian").unlink(missing_ok=True)
+        self.inner.bind(f"{self._place}/granian")
         self._peers: dict[str, Peer] = {}
         self._links: dict[int, _Link] = {}  # by each of their file descriptors
         self._shaking: dict[int, _Link] = {}  # those without TLS yet, by the client's, oldest first
@@ -226,12 +237,12 @@ class Front:
 
     def _connect(self, link: _Link, peer: Peer) -> None:
         inner = link.inner = socket.socket(socket.AF_UNIX)
-        link.name = f"{self._directory}/{next(self._numbers)}"
+        link.name = f"{self._place}/{next(self._numbers)}"
         inner.bind(link.name)
         os.unlink(link.name)  # the socket keeps its name
         inner.settimeout(1)
         self._peers[link.name] = peer  # before granian can see the connection
-        inner.connect(self._inner_name)
+        inner.connect(f"{self._place}/granian")
         inner.setblocking(False)
         self._links[inner.fileno()] = link
         self._carry(link, inner, from_client=True)

@@ -75,7 +75,8 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
     _allow_many_connections()
     app = create_app(settings)
     service = app.extensions["imagestream"]
-    front = Front(listener, load_tls, _tls_files(settings), _CONNECTIONS) if load_tls else None
+    directory = None if settings.database_url else settings.data_dir / "connections"
+    front = Front(listener, load_tls, _tls_files(settings), _CONNECTIONS, directory) if load_tls else None
     try:
         _listen(listener, settings.bind)
         url = _url(listener, https=front is not None)

@@ -365,21 +365,31 @@ def _target(link: Path) -> str:
 
 
 def test_the_inner_socket_is_open_to_nobody_else_and_a_stranger_there_is_refused(
-    start: Any, authority: Authority, tmp_path: Path
+    start: Any, authority: Authority, monkeypatch: Any
 ) -> None:
-    service = start(TMPDIR=str(tmp_path))
-    (directory,) = tmp_path.glob("imagestream-*")
+    service = start()
+    directory = service.data_dir / "connections"
+    monkeypatch.chdir(directory)  # the names of sockets are short
     assert directory.stat().st_mode & 0o777 == 0o700
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(str(directory / "stranger"))
-        stranger.connect(str(directory / "granian-http"))
+        stranger.bind("stranger")
+        stranger.connect("granian")
         stranger.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\n\r\n")
         assert stranger.recv(65536).startswith(b"HTTP/1.1 401 ")
     (directory / "stranger").unlink()
     ask(service, trusting(authority))
-    assert [one.name for one in directory.iterdir()] == ["granian-http"]
+    assert [one.name for one in directory.iterdir()] == ["granian"]
     assert service.stop() == (0, "")
     assert not directory.exists()
+
+
+def test_after_kill_9_the_same_directory_serves_again(start: Any, authority: Authority) -> None:
+    service, client = start(), trusting(authority)
+    for _ in range(2):
+        ask(service, client)
+        service.kill()
+        service.restart()
+    ask(service, client)
 
 
 # --- the files
