@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 30.0
 """How long a client may take to establish TLS."""
 LEAVE_SECONDS = 2.0
-"""How long a client that was still sending when it was answered may take to read the answer."""
+"""How long a client may take to close its end of a connection that has ended here."""
 RELOAD_SECONDS = 10.0
 """How often the certificate files are looked at."""
 
@@ -108,7 +108,7 @@ class Front:
         self._peers: dict[str, Peer] = {}
         self._links: dict[int, _Link] = {}  # by each of their file descriptors
         self._shaking: dict[int, _Link] = {}  # those without TLS yet, by the client's, oldest first
-        self._leaving: dict[int, _Link] = {}  # those answered while they were still sending, oldest first
+        self._leaving: dict[int, _Link] = {}  # those that have ended here, oldest first
         self._count = 0
         self._numbers = itertools.count()
         self._taking = False
@@ -330,11 +330,13 @@ class Front:
     def _leave(self, link: _Link, inner: socket.socket) -> None:
         """Say that all was said, and close the connection.
 
-        Closed while the client still sends, it would lose the answer: so what it sends is first heard for a while.
+        Closed while the client still sends, it would lose the answer: so it is first heard out for a while. When
+        the service stops, most of those that end are idle, and only what is known to be sending is heard.
         """
         with suppress(OSError, ValueError):
             link.client.unwrap()  # says so, and does not wait for the answer
-        if link.client_ended or not (link.unheard or link.up):
+        sending = link.unheard or link.up or not self._stopping
+        if link.client_ended or not sending:
             self._close(link)
             return
         self._wait_for(link, inner.fileno(), 0)

@@ -260,17 +260,17 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Any) -> None:
 def test_heads_have_limits(start: Any) -> None:
     served = start()
     line = b"GET /path/a HTTP/1.1\r\nHost: x\r\n"
-    for head, code in (
-        (b"GET /path/" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n", 200),  # the application's own limit counts
-        (b"GET /path/" + b"a" * 65_600 + b" HTTP/1.1\r\nHost: x\r\n", 414),
-        (line + b"A: b\r\n" * 90, 200),
-        (line + b"A: b\r\n" * 200, 431),
-        (line + b"A: " + b"b" * 200_000 + b"\r\n", 431),
+    for head, codes in (
+        (b"GET /path/" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n", {200}),  # the application's own limit counts
+        (b"GET /path/" + b"a" * 65_600 + b" HTTP/1.1\r\nHost: x\r\n", {414, 431}),  # whichever limit is met first
+        (line + b"A: b\r\n" * 90, {200}),
+        (line + b"A: b\r\n" * 200, {431}),
+        (line + b"A: " + b"b" * 200_000 + b"\r\n", {431}),
     ):
         with closing(served.connect()) as connection:
             with suppress(OSError):
                 connection.sendall(head + b"Connection: close\r\n\r\n")
-            assert read_until(connection).startswith(b"HTTP/1.1 %d " % code)
+            assert int(read_until(connection)[9:12]) in codes
 
 
 # --- TLS itself
