@@ -78,7 +78,9 @@ class Call:
     agent: str = ""
     kind: str = ""
     at: int | None = None
-    """The position at which one object is read; None is now"""
+    """The position at which an object, or a list, is read; None is now"""
+    settled: bool = False
+    """Whether the answer can never become another"""
     json_text: bytes | None = None
     """The body as it came, if it came as the JSON of the object itself"""
     unconditional: bool = False

@@ -14,6 +14,7 @@ import yaml
 from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
+from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
@@ -104,6 +105,7 @@ def serve(
             agent=request.headers.get("User-Agent", ""),
             kind=target.kind,
         )
+        go_back(call, target, "GET" if request.method == "HEAD" else request.method)
         if _is_watch(request, target, call):
             about.verb = verb_of(request.method, named=False, watching=True)
             response = _watch(target, call, form)
@@ -112,6 +114,9 @@ def serve(
             answer = _handle(request, target, call, resource)
             response = _render(answer, form, target, resource, call)
             _warn(response, call.warnings)
+            if call.settled:
+                response.headers["Cache-Control"] = IMMUTABLE
+                response.headers["Vary"] = "Accept, Accept-Encoding, Authorization"
     except Exception as error:
         response = failure(error, door, resource.name, call)
     finally:
@@ -206,7 +211,7 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
             raise Refusal(404, "the server could not find the requested resource")
         match method:
             case "GET" if target.get is not None:
-                call.at = exact_position(call.args)
+                call.at = exact_position(call.args) if call.at is None else call.at
                 await_version(call)
                 return target.get(call)
             case "PUT" if target.update is not None:

@@ -99,8 +99,12 @@ def page_of(call: Call) -> Page:
         if version not in ("", "0"):
             raise Refusal(400, "specifying resource version is not allowed when using continue")
         at, after = _decode_token(token)
+        if call.at is not None and call.settled and call.at != at:
+            raise Refusal(400, "continue key is not valid: it is of a list as of another moment")
         await_position(call, at)
         return Page(at, limit, after)
+    if call.at is not None:
+        return Page(call.at, limit, None)
     exact = exact_position(args)
     wanted = position(version) or 0
     if wanted:

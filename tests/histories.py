@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
+from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
@@ -109,6 +110,7 @@ class World:
     def __post_init__(self) -> None:
         self.store.create_tables()
         self.queries = Queries(self.store)
+        self.history = History(self.queries, lambda _: {})
         self.hub = Hub(self.store, None)
         self.principals = Principals(self.store, self.clock)
         self.limits = Limits(None, None)

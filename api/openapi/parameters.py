@@ -47,6 +47,11 @@ LIST = [
     ),
     _query("resourceVersionMatch", "string", "How resourceVersion is meant.", enum=("Exact", "NotOlderThan")),
 ]
+AS_OF = _query(
+    "asOf",
+    "string",
+    "Answer what would have been answered at a moment: a position in the log, or a time such as 2030-01-31T12:00:00Z.",
+)
 WATCH = [
     _query("watch", "boolean", "Answer changes as they happen, one JSON object a line, instead of a list."),
     _query("allowWatchBookmarks", "boolean", "Tell the version now and then while nothing happens."),

@@ -148,7 +148,8 @@ class _Target:
         return found | {"requestBody": body} if body else found
 
     def _asked(self, name: str) -> list[parameters.Parameter]:
-        return parameters.asked(self.resource.parameters) if name == "list" else []
+        found = [parameters.AS_OF] if self.resource.as_of and name in ("get", "list") else []
+        return [*found, *parameters.asked(self.resource.parameters)] if name == "list" else found
 
     def watch(self, *, named: bool = False) -> Item:
         """A watch on a path of its own: of all that a list finds, or of one `named` object."""

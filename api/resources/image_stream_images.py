@@ -27,4 +27,4 @@ def get(call: Call) -> Answer:
     return Answer(image_stream_image_json(stream, call.name, image, call.door.metadata_version))
 
 
-IMAGE_STREAM_IMAGES = Resource(name=NAME, kind="ImageStreamImage", short_names=("isimage",), get=get)
+IMAGE_STREAM_IMAGES = Resource(name=NAME, kind="ImageStreamImage", short_names=("isimage",), as_of=True, get=get)

@@ -160,6 +160,7 @@ IMAGE_STREAM_TAGS = Resource(
     name=NAME,
     kind=KIND,
     short_names=("istag",),
+    as_of=True,
     get=get,
     find=find,
     schema=SCHEMA,

@@ -205,6 +205,7 @@ IMAGE_STREAMS = Resource(
     kind=KIND,
     short_names=("is",),
     categories=("all",),
+    as_of=True,
     get=get,
     find=find,
     fields=FIELDS,

@@ -151,6 +151,7 @@ IMAGE_TAGS = Resource(
     kind=KIND,
     short_names=("itag",),
     legacy=False,
+    as_of=True,
     get=get,
     find=find,
     schema=SCHEMA,

@@ -217,6 +217,7 @@ IMAGES = Resource(
     name=RESOURCE,
     kind=KIND,
     namespaced=False,
+    as_of=True,
     get=get,
     find=find,
     shown=shown,

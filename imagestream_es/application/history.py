@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from imagestream_es.application.queries import Listed, Queries
 from imagestream_es.domain.events import DomainEvent, StreamEvent
 from imagestream_es.domain.past import Place, Scope, Target
-from imagestream_es.persistence import tag_history
+from imagestream_es.persistence import moments, read_model, tag_history
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows
 from imagestream_es.persistence.tag_history import ChangeRow
@@ -76,6 +76,14 @@ class History:
         self._queries = queries
         self._names = names
         self._mapper = EventMapper()
+
+    def head(self) -> tuple[int, int]:
+        """The position of the log's last event, and the time of the log there in milliseconds."""
+        return self._queries.reading(lambda rows: (rows.head(), read_model.folded_time(rows)))
+
+    def position_at(self, time: int) -> int:
+        """The position of the last event that is not after `time`, in milliseconds; 0 if there is none."""
+        return self._queries.reading(lambda rows: moments.position_at(rows, time))
 
     def changes(
         self, scope: Scope, window: Window, take: Callable[[PastChange], T | None], at: int | None = None
