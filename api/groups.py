@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from api.call import GROUP_DOOR, LEGACY_DOOR, Door
 from api.resource import Resource
+from api.resources.diffs import DIFFS
 from api.resources.image_stream_images import IMAGE_STREAM_IMAGES
 from api.resources.image_stream_imports import IMAGE_STREAM_IMPORTS
 from api.resources.image_stream_mappings import IMAGE_STREAM_MAPPINGS
 from api.resources.image_stream_tags import IMAGE_STREAM_TAGS
 from api.resources.image_streams import IMAGE_STREAMS
 from api.resources.image_tags import IMAGE_TAGS
+from api.resources.image_usages import IMAGE_USAGES
 from api.resources.images import IMAGE_SIGNATURES, IMAGES
 from api.resources.namespaces import EVENTS, NAMESPACES
 from api.resources.reviews import (
@@ -58,6 +60,6 @@ GROUPS: Mapping[Door, Sequence[Resource]] = {
         SELF_SUBJECT_RULES_REVIEWS,
         SUBJECT_ACCESS_REVIEWS,
     ),
-    _door("history.imagestream-es.io"): (TAG_CHANGES,),
+    _door("history.imagestream-es.io"): (DIFFS, IMAGE_USAGES, TAG_CHANGES),
     _door("user.openshift.io"): (USERS,),
 }

@@ -58,6 +58,13 @@ class Selection:
         """The one value that a field of chosen objects may have, None if several are possible."""
         return self._fields.requires(field)
 
+    def given(self, field: str) -> str:
+        """The value that a field is given, "" if it is not. Raises Refusal if it is only said what it is not."""
+        value = self._fields.requires(field)
+        if value is None and any(term.field == field for term in self._fields.terms):
+            raise Refusal(400, f"the field selector {field} must be given a value, as in {field}=VALUE")
+        return value or ""
+
     def chooses(self, item: dict[str, Any]) -> bool:
         """Whether an object in wire shape is chosen."""
         return self.everything or (

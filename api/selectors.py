@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-FieldValue = str | tuple[str, ...]
-"""What a field of an object holds; of several values, each is what the field has."""
+FieldValue = str | tuple[str, ...] | None
+"""What a field of an object holds; of several values, each is what the field has. None is whatever is asked for:
+no object has such a field, it says which objects to make."""
 
 
 @dataclass(eq=False)
@@ -92,6 +93,8 @@ class FieldTerm:
 
     def is_met(self, found: FieldValue) -> bool:
         """Whether a field is as the term says."""
+        if found is None:
+            return True
         return (self.value in found if isinstance(found, tuple) else self.value == found) is not self.negated
 
 

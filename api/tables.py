@@ -351,6 +351,21 @@ _COLUMNS: Mapping[str, Sequence[_Column]] = {
             priority=1,
         ),
     ),
+    "imageusages": (
+        _Column("Tag", _tag_name, "Stream and tag."),
+        _Column("Image", lambda row: _short(row.object), "The image."),
+        _Column("Since", lambda row: row.text("since", "time"), "From when on the tag named it."),
+        _Column("Until", lambda row: row.text("until", "time"), "Until when; empty while it does."),
+        _Column("Put By", lambda row: row.text("putBy"), "Who let the tag name it."),
+        _Column("Removed By", lambda row: row.text("removedBy"), "Who let it name something else."),
+    ),
+    "diffs": (
+        _Column("Tag", _tag_name, "Stream and tag.", format="name"),
+        _Column("Change", lambda row: row.text("change"), "What became of it."),
+        _Column("From", lambda row: _short(row.at("from")), "The image that the tag named at the one moment."),
+        _Column("To", lambda row: _short(row.at("to")), "The image that it named at the other."),
+        _Column("Changes", lambda row: len(row.maps("changes")), "How many changes are between.", type="integer"),
+    ),
     "imagetags": (
         _NAME,
         _Column("Spec", _tag_kind, "How the tag comes to its images."),

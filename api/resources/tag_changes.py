@@ -8,7 +8,7 @@ from typing import Any
 
 from api.call import Answer, Call
 from api.errors import Refusal
-from api.listing import Selection, answer_part, page_of
+from api.listing import Page, Selection, answer_part, page_of
 from api.resource import Fields, Resource
 from api.schemas.history import TagChangeSchema, tag_change_json
 from imagestream_es.application.history import PastChange, Window
@@ -54,6 +54,16 @@ def _place(name: str) -> Place | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def place_behind(page: Page) -> Place | None:
+    """The place behind which a page begins, None for the first page. Raises Refusal."""
+    if page.after is None:
+        return None
+    behind = _place(page.after[1])
+    if behind is None:
+        raise Refusal(400, "continue key is not valid: it must be sent back as it was given")
+    return behind
+
+
 def get(call: Call) -> Answer:
     """One change."""
     place = _place(call.name)
@@ -80,12 +90,7 @@ def listed(call: Call) -> Answer:
     order = call.args.get("order", "") or "newest"
     if order not in ("newest", "oldest"):
         raise Refusal(400, f'order must be newest or oldest, not "{order[:40]}"')
-    behind = None
-    if page.after is not None:
-        behind = _place(page.after[1])
-        if behind is None:
-            raise Refusal(400, "continue key is not valid: it must be sent back as it was given")
-    window = Window(behind, order == "newest", page.limit + 1 if page.limit else None)
+    window = Window(place_behind(page), order == "newest", page.limit + 1 if page.limit else None)
     found = call.services.history.changes(_scope(call, selection), window, _chosen(selection), page.at)
     return answer_part(page, found.found, found.position)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas.fields import Flag, One, Text, Time, TimeText, Whole, print_moment, print_time
+from api.schemas.fields import Flag, Many, One, Text, TimeText, Whole, print_moment, print_time
 from api.schemas.meta import KindSchema, Wire
-from imagestream_es.application.history import PastChange
+from imagestream_es.application.history import Difference, Edge, PastChange, Usage
 from imagestream_es.domain.actions import ACTIONS
 from imagestream_es.domain.past import Target
 
@@ -61,13 +61,88 @@ class TagChangeSchema(KindSchema):
     folded = Flag("Whether the history that the stream shows has the change in one entry with the one before.")
 
 
-class HistoryTimeSchema(Wire):
+class EdgeSchema(Wire):
     """A place in the log."""
 
     package = HISTORY
 
     position = Whole("The position.")
-    time = Time("The time of the position.")
+    time = TimeText("The time of the position.")
+
+
+class ImageUsageSchema(KindSchema):
+    """A time in which a tag named an image. Ask for an image: with the field selector image, or with the parameter
+    image, which can be repeated.
+    """
+
+    package = HISTORY
+
+    image = Text("The name of the image.")
+    stream = Text("The name of the stream.")
+    tag = Text("The name of the tag.")
+    since = One(EdgeSchema, "From when on the tag named it, this position included.")
+    until = One(EdgeSchema, "Until when, this position not included; none while it does.")
+    putBy = Text("Who let the tag name it.")
+    removedBy = Text("Who let it name something else, or nothing.")
+
+
+class DiffSchema(KindSchema):
+    """A tag that names something else at one moment than at another. Ask with the field selectors from and to, which
+    are positions in the log or times; without to, it is now.
+    """
+
+    package = HISTORY
+
+    stream = Text("The name of the stream.")
+    tag = Text("The name of the tag.")
+    change = Text("What became of it.", metadata={"enum": ["Added", "Removed", "Moved"]})
+    from_ = One(TargetSchema, "What the tag named at the one moment, if anything.", data_key="from")
+    to = One(TargetSchema, "What it named at the other, if anything.")
+    changes = Many(TagChangeSchema, "All that was done to the tag between them, in the order of the log.")
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """A usage in wire shape."""
+    position, slot = usage.since.place
+    return {
+        "metadata": {
+            "name": f"{position}-{slot}",
+            "namespace": usage.namespace,
+            "resourceVersion": str(position if usage.until is None else usage.until.place[0]),
+            "creationTimestamp": print_time(usage.since.time // 1000),
+        },
+        "image": usage.image,
+        "stream": usage.stream,
+        "tag": usage.tag,
+        "since": _edge_json(usage.since),
+        **({"until": _edge_json(usage.until)} if usage.until else {}),
+        "putBy": usage.since.actor.name,
+        **({"removedBy": usage.until.actor.name} if usage.until else {}),
+    }
+
+
+def _edge_json(edge: Edge) -> dict[str, Any]:
+    return {"position": edge.place[0], "time": print_moment(edge.time)}
+
+
+def difference_json(found: Difference, *, backwards: bool) -> dict[str, Any]:
+    """A difference in wire shape, seen from the later moment if `backwards`."""
+    before, after = (found.after, found.before) if backwards else (found.before, found.after)
+    last = found.changes[-1]
+    return {
+        "metadata": {
+            "name": f"{found.stream}:{found.tag}",
+            "namespace": found.namespace,
+            "resourceVersion": str(last.place[0]),
+            "creationTimestamp": print_time(last.time // 1000),
+        },
+        "stream": found.stream,
+        "tag": found.tag,
+        "change": "Moved" if before and after else "Added" if after else "Removed",
+        **({"from": target_json(before)} if before else {}),
+        **({"to": target_json(after)} if after else {}),
+        "changes": [tag_change_json(change) for change in found.changes],
+    }
 
 
 def change_name(change: PastChange) -> str:

@@ -5,7 +5,7 @@ Each is answered in one snapshot, of all the log has or of what it had at a posi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from imagestream_es.domain.past import Place, Scope, Target
 from imagestream_es.persistence import moments, read_model, tag_history
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows
-from imagestream_es.persistence.tag_history import ChangeRow
+from imagestream_es.persistence.tag_history import ChangeRow, UsageRow
 
 CHUNK = 1000
 """How many changes are read at once."""
@@ -61,6 +61,36 @@ class PastChange(Struct, frozen=True):
     folded: bool
 
 
+class Edge(Struct, frozen=True):
+    """Where a time began or ended: position, its time in milliseconds, and who made the change."""
+
+    place: Place
+    time: int
+    actor: Actor
+
+
+class Usage(Struct, frozen=True):
+    """A time in which a tag named an image; `until` is None while it lasts."""
+
+    image: str
+    namespace: str
+    stream: str
+    tag: str
+    since: Edge
+    until: Edge | None
+
+
+class Difference(Struct, frozen=True):
+    """What a tag named at one moment and at another, and the changes between them."""
+
+    namespace: str
+    stream: str
+    tag: str
+    before: Target | None
+    after: Target | None
+    changes: Sequence[PastChange]
+
+
 class Window(Struct, frozen=True):
     """Which part of a list is wanted: from behind which place, in which order, how many at most."""
 
@@ -100,6 +130,42 @@ class History:
 
         return self._queries.reading(answer)
 
+    def usages(self, images: Iterable[str], scope: Scope, at: int | None = None) -> Listed[Usage]:
+        """Where and when each image was named, the first first."""
+
+        def answer(rows: Rows) -> Listed[Usage]:
+            position = rows.head() if at is None else at
+            bounded = replace(scope, until=min(scope.until, position))
+            found = [row for image in images for row in tag_history.usages(rows, image, bounded)]
+            actors = self._actors(rows, {end[0] for row in found for end in (row.since, row.until) if end})
+            told = [_usage(row, actors) for row in sorted(found, key=lambda row: row.since)]
+            return Listed(told, position)
+
+        return self._queries.reading(answer)
+
+    def differences(self, scope: Scope) -> Listed[Difference]:
+        """The tags that name something else at the end of the scope than where it begins."""
+
+        def answer(rows: Rows) -> Listed[Difference]:
+            changes: dict[tuple[str, str, str], list[PastChange]] = {}
+            for change in self._taken(rows, scope, Window(newest_first=False), lambda change: change):
+                changes.setdefault((change.namespace, change.stream, change.tag), []).append(change)
+            found = [
+                Difference(*name, between[0].before, between[-1].after, between)
+                for name, between in sorted(changes.items())
+                if between[0].before != between[-1].after
+            ]
+            return Listed(found, rows.head())
+
+        return self._queries.reading(answer)
+
+    def _actors(self, rows: Rows, positions: set[int]) -> dict[int, Actor]:
+        """Who made the events at these positions."""
+        found = tag_history.events(rows, positions)
+        ids = {position: self._mapper.decode(*event).by.actor for position, event in found.items()}
+        names = self._names(set(ids.values())) if ids else {}
+        return {position: _actor(one, names) for position, one in ids.items()}
+
     def _taken(self, rows: Rows, scope: Scope, window: Window, take: Callable[[PastChange], T | None]) -> Iterator[T]:
         behind, size = window.behind, min(window.limit or CHUNK, CHUNK)
         while True:
@@ -135,6 +201,12 @@ def _told(row: ChangeRow, event: DomainEvent, names: Mapping[str, str]) -> PastC
         Cause(type(event).__name__, by.door, by.request, leader),
         row.folded,
     )
+
+
+def _usage(row: UsageRow, actors: Mapping[int, Actor]) -> Usage:
+    since = Edge(row.since, row.since_time, actors[row.since[0]])
+    until = None if row.until is None else Edge(row.until, row.until_time, actors[row.until[0]])
+    return Usage(row.image, row.where.namespace, row.where.stream, row.tag, since, until)
 
 
 def _actor(name: str, names: Mapping[str, str]) -> Actor:

@@ -118,6 +118,60 @@ def target(where: Where, image: str | None, reference: str | None) -> Target | N
     return Target(image, f"{where.repository}@{image}" if reference is None else reference)
 
 
+class UsageRow(Struct, frozen=True):
+    """A time in which a tag named an image: from one change until another, each with the time of its position.
+
+    `until` is None while it lasts.
+    """
+
+    where: Where
+    tag: str
+    image: str
+    since: Place
+    since_time: int
+    until: Place | None
+    until_time: int
+
+
+def usages(rows: Rows, image: str, scope: Scope) -> list[UsageRow]:
+    """Where and when an image was the newest entry of a tag, as it was known at the end of the scope."""
+    terms = [("image = ? AND slot >= 0 AND position <= ?", (image, scope.until)), *_of_streams(scope)]
+    if scope.tag:
+        terms.append(("tag = ?", (scope.tag,)))
+    found = rows.all(
+        f"SELECT stream, tag, position, slot, time FROM tag_changes WHERE {' AND '.join(term for term, _ in terms)}"
+        " ORDER BY stream, tag, position, slot",
+        *(value for _, values in terms for value in values),
+    )
+    streams = places(rows, {row[0] for row in found})
+    result, of, end = [], None, None
+    for number, tag, *since, time in found:
+        place = (since[0], since[1])
+        if of == (number, tag) and (end is None or place < end):
+            continue  # it was the newest entry before, and still is
+        last = rows.one(_END, number, tag, *place, scope.until, image)
+        of, end = (number, tag), None if last is None else (last[0], last[1])
+        if end is None or end[0] > place[0]:  # what one event put and took away was never seen
+            result.append(UsageRow(streams[number], tag, image, place, time, end, last[2] if last else 0))
+    return result
+
+
+_END = (
+    "SELECT position, slot, time FROM tag_changes WHERE stream = ? AND tag = ? AND slot >= 0"
+    " AND (position, slot) > (?, ?) AND position <= ? AND (image IS NULL OR image <> ?)"
+    " ORDER BY position, slot LIMIT 1"
+)
+
+
+def events(rows: Rows, positions: Iterable[int]) -> dict[int, tuple[str, bytes]]:
+    """Topic and state of the events at these positions."""
+    found = {}
+    for some in chunks(sorted(positions)):
+        query = f"SELECT {rows.POSITION}, topic, state FROM stored_events WHERE {rows.POSITION} IN ({marks(some)})"
+        found.update({position: (topic, bytes(state)) for position, topic, state in rows.all(query, *some)})
+    return found
+
+
 class _Repository(Struct):
     repository: str
 
