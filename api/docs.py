@@ -252,7 +252,8 @@ def _examples(door: Door, resource: Resource, example: Mapping[str, Any]) -> Ite
         sending = "  -H 'Content-Type: application/json' -d @- <<'END'"
         yield Example(f"Create {_a(thing)}", f"curl {collection} \\\n{sending}\n{body}\nEND")
     if "list" in resource.verbs:
-        yield Example(f"List {thing}s", f"curl {collection}")
+        asked = f'"{collection}?fieldSelector={resource.question}"' if resource.question else collection
+        yield Example(f"List {thing}s", f"curl {asked}")
     if "get" in resource.verbs:
         yield Example(f"Read {_a(thing)}", f"curl {collection}/{name}")
     if "watch" in resource.verbs:
@@ -260,7 +261,8 @@ def _examples(door: Door, resource: Resource, example: Mapping[str, Any]) -> Ite
     if "list" in resource.verbs or "get" in resource.verbs:
         names = f" {name}" if "list" not in resource.verbs else ""
         place = f" --namespace {NAMESPACE}" if resource.namespaced else ""
-        yield Example("With kubectl", f"kubectl get {resource.name}{names}{place}")
+        asked = f" --field-selector {resource.question}" if resource.question else ""
+        yield Example("With kubectl", f"kubectl get {resource.name}{names}{place}{asked}")
 
 
 def _a(thing: str) -> str:

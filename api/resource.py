@@ -29,7 +29,8 @@ class Resource:
     `fields` are what field selectors may ask of them beside name and namespace. `shown` gives one stream or
     image its wire shape, for watches. `list` answers a list page by page, where all of it is too much, and `tells`
     the objects that came with the events behind one position up to another, for watches of what never changes.
-    What is `as_of` can be read as of any moment. `parameters` are what a list may be asked beside, with a
+    What is `as_of` can be read as of any moment. A list that answers a question has an example of it as `question`, a
+    field selector. `parameters` are what a list may be asked beside, with a
     description of each. `schema` is that of the kind. `create` and `update` take the decoded body; `base` answers
     the object that a patch is applied to, for `update` to write. A verb without a handler is not offered.
     """
@@ -46,6 +47,7 @@ class Resource:
     list: Handler | None = None
     tells: Callable[[Call, Selection, int, int], Sequence[dict[str, Any]]] | None = None
     as_of: bool = False
+    question: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     shown: Callable[[Call, Any], dict[str, Any]] | None = None
     schema: Schema | None = None

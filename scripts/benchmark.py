@@ -10,8 +10,10 @@ measured in turns and told as ratios, medians of their rounds.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import http.server
+import itertools
 import json
 import multiprocessing
 import os
@@ -23,12 +25,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from imagestream_es.domain.events import ImageMapped, ImageRegistered, LogStarted, Origin, Put, StreamCreated
+from imagestream_es.persistence.event_mapper import EventMapper, Recorded
+from imagestream_es.persistence.sqlite import SQLiteStore
+from imagestream_es.projections.projector import catch_up
 
 GROUP = "/apis/image.openshift.io/v1"
 COMMAND = Path(sys.executable).with_name("imagestream-es")
@@ -101,13 +110,16 @@ class Target:
 
 
 @contextmanager
-def service(url: str | None, options: Sequence[str] = ()) -> Iterator[Target]:
-    """The service that `url` names, or a fresh one with these options."""
+def service(
+    url: str | None, options: Sequence[str] = (), prepare: Callable[[Path], None] = lambda _: None
+) -> Iterator[Target]:
+    """The service that `url` names, or a fresh one with these options, on a directory that `prepare` was shown."""
     if url is not None:
         yield Target(url, None, None)
         return
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
         data = Path(directory) / "data"
+        prepare(data)
         process = subprocess.Popen(
             [COMMAND, "serve", "--bind", "127.0.0.1:0", "--data-dir", data, *options],
             stdout=subprocess.PIPE,
@@ -468,7 +480,131 @@ class PushWatcher(Watcher):
             self.seen.setdefault(image.decode(), now)
 
 
-ROWS: dict[str, Callable[[Target, float], Report]] = {"history": history, "watch": watch, "webhook": webhook}
+CHANGES = (10_000, 1_000_000)
+"""How many tag changes the two logs have that are compared; and each a hundredth as many streams."""
+LONG = 100_000
+"""How many changes the one long tag has."""
+BUILT = 20_000
+"""How many events are written in one transaction."""
+
+
+def _history_events(changes: int) -> Iterator[tuple[str, Any]]:
+    """The events of a log with so many changes, a hundred of each stream, and of one long tag in the larger log.
+
+    The changes of all streams are mixed; images come back, so that some changes are reverts.
+    """
+
+    at = itertools.count(1_600_000_000_000, 10)
+
+    def by() -> Origin:
+        return Origin(at=next(at), actor="0123456789abcdef0123", door="api", request="benchmark")
+
+    yield "/log", LogStarted(by=by(), log="benchmark")
+    names = [f"stream-{number}" for number in range(changes // 100)]
+    if changes == CHANGES[1]:
+        names.append("long")
+    for name in names:
+        created = StreamCreated(
+            by=by(), namespace="past", name=name, uid=name, generation=1, repository=f"registry:5000/past/{name}"
+        )
+        yield f"past/{name}", created
+    for name in ("stream-7", "long"):
+        for number in range(20):
+            yield digest(f"{name} {number}"), ImageRegistered(by=by(), uid=f"{name}-{number}")
+    for number in range(100):
+        for name in names:
+            for repeat in range(LONG // 100 if name == "long" else 1):
+                image = digest(f"{name} {(number + repeat) % 20}")
+                yield f"past/{name}", ImageMapped(by=by(), put=(Put(tag="latest", image=image, generation=1),))
+
+
+def _build_history(changes: int, directory: Path) -> None:
+    """Write a log with so many changes, and the views over it."""
+
+    directory.mkdir(parents=True)
+    store, mapper, versions = SQLiteStore(str(directory / "imagestream.db")), EventMapper(), Counter[str]()
+    store.create_tables()
+    events = enumerate(_history_events(changes), 1)
+    while some := list(itertools.islice(events, BUILT)):
+        with store.writing() as rows:
+            for position, (name, event) in some:
+                versions[name] += 1
+                rows.append([(position, mapper.to_stored_event(Recorded(name, versions[name], event)))])
+    catch_up(store)
+    store.close()
+
+
+HISTORY = "/apis/history.imagestream-es.io/v1/namespaces/past"
+
+
+def past(_: Target, seconds: float) -> Report:
+    """Reads of the past at a million changes, against the same reads at ten thousand."""
+    image = digest("stream-7 3")
+    changed = f"{HISTORY}/tagchanges?limit=100&fieldSelector=tag%3Dlatest,stream%3D"
+    reads: dict[str, Callable[[int], str]] = {
+        "as-of read of a tag": lambda head: f"{GROUP}/namespaces/past/imagestreamtags/stream-7:latest?asOf={head // 2}",
+        "first page of the changes of a tag": lambda _: f"{changed}stream-7",
+        "where an image was tagged": lambda _: f"{HISTORY}/imageusages?image={image}",
+    }
+    figures: dict[str, Any] = {}
+    with (
+        service(None, prepare=partial(_build_history, CHANGES[0])) as small,
+        service(None, prepare=partial(_build_history, CHANGES[1])) as large,
+    ):
+        for name, make in reads.items():
+            few, many = (small, make(_head(small))), (large, make(_head(large)))
+            figures |= _compared(name, f"{CHANGES[1]:,} changes", few, f"{CHANGES[0]:,}", many, seconds)
+        head = _head(large)
+        tag = f"{GROUP}/namespaces/past/imagestreamtags/long:latest?asOf="
+        for name, path in {
+            "first page of the long tag": f"{changed}long",
+            "page in the middle of it": f"{changed}long&continue={_continue(head, head // 2)}",
+            "page at its end": f"{changed}long&continue={_continue(head, head // 50)}",
+        }.items():
+            short = (large, f"{changed}stream-7")
+            figures |= _compared(name, f"{LONG:,} changes", short, "100", (large, path), seconds)
+        for share in (10, 2):
+            place = head - head // share
+            short = (large, f"{GROUP}/namespaces/past/imagestreamtags/stream-7:latest?asOf={place}")
+            name = f"as-of read of the long tag, 1/{share} of the log back"
+            figures |= _compared(name, f"{LONG:,} changes", short, "100", (large, f"{tag}{place}"), seconds)
+        figures["bytes stored a change"] = large.stored() / (CHANGES[1] + LONG)
+    return Report("past", figures)
+
+
+def _head(target: Target) -> int:
+    _, answer = target.connect().request("GET", f"{HISTORY}/tagchanges?limit=1")
+    return int(json.loads(answer)["metadata"]["resourceVersion"])
+
+
+def _continue(head: int, position: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([head, "past", f"{position}-0"]).encode()).rstrip(b"=").decode()
+
+
+def _compared(
+    name: str, much: str, few: tuple[Target, str], little: str, many: tuple[Target, str], seconds: float
+) -> dict[str, Any]:
+    """Read from both in turns: the ratio of their times, and the times."""
+    connections = few[0].connect(), many[0].connect()
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.monotonic() + seconds / 2
+    while time.monotonic() < end or len(times[1]) < 20:
+        for connection, spent, (_, path) in zip(connections, times, (few, many), strict=True):
+            began = time.perf_counter()
+            status, answer = connection.request("GET", path)
+            spent.append(time.perf_counter() - began)
+            if status != 200:
+                raise RuntimeError(answer)
+    small, large = (1000 * statistics.median(spent[3:]) for spent in times)
+    return {f"{name}: {much} / {little}": large / small, f"{name}: ms": large}
+
+
+ROWS: dict[str, Callable[[Target, float], Report]] = {
+    "history": history,
+    "watch": watch,
+    "webhook": webhook,
+    "past": past,
+}
 
 
 def main() -> None:

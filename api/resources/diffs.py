@@ -49,6 +49,7 @@ DIFFS = Resource(
     legacy=False,
     find=find,
     fields=FIELDS,
+    question="from=1",
     parameters={
         "from": "The one moment, a position or a time, where no field selector tells it.",
         "to": "The other; without one, now.",

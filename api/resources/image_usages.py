@@ -12,6 +12,7 @@ from api.listing import Selection, answer_part, page_of
 from api.resource import Fields, Resource
 from api.resources.tag_changes import place_behind
 from api.schemas.history import ImageUsageSchema, usage_json
+from api.schemas.image import EXAMPLE_DIGEST
 from imagestream_es.domain.past import Scope
 
 FIELDS: Fields = {name: lambda item, name=name: str(item[name]) for name in ("image", "stream", "tag")}  # type: ignore[misc]
@@ -50,6 +51,7 @@ IMAGE_USAGES = Resource(
     legacy=False,
     list=listed,
     fields=FIELDS,
+    question=f"image={EXAMPLE_DIGEST}",
     parameters={"image": "The image that is asked for; several times, for several."},
     schema=ImageUsageSchema(),
 )

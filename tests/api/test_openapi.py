@@ -413,6 +413,8 @@ NAMES = {
     "imagetags": "web:next",
     "imagestreamimages": kind_schema("ImageStreamImage").example["metadata"]["name"],
 }
+QUESTIONS = {"diffs": "from=1", "imageusages": f"image={NAMES['images']}"}
+"""What has to be asked of lists that are answers to a question."""
 
 
 def test_answers_are_of_the_types_that_the_documents_say(client: FlaskClient) -> None:
@@ -422,7 +424,7 @@ def test_answers_are_of_the_types_that_the_documents_say(client: FlaskClient) ->
             if method == "get" and not operation.get("deprecated"):
                 resource = path.removesuffix("/status").partition("/{name}")[0].rpartition("/")[2]
                 here = path.replace("{namespace}", namespace_of(door)).replace("{name}", NAMES.get(resource, ""))
-                answer = client.get(here)
+                answer = client.get(here, query_string=QUESTIONS.get(resource))
                 assert answer.status_code == 200, f"{here}: {answer.text}"
                 check(door, operation["responses"]["200"], answer.json)
 
