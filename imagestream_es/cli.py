@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
@@ -85,10 +86,12 @@ def _errors_in_one_line() -> Iterator[None]:
     from imagestream_es.maintenance import NothingThere
     from imagestream_es.persistence.checkpoints import CheckpointFileInUse
     from imagestream_es.persistence.directory import DirectoryInUse
+    from imagestream_es.recovery.wholeness import Refusal
 
+    ours = SettingsError, DirectoryInUse, CheckpointFileInUse, NothingThere, Refusal
     try:
         yield
-    except (SettingsError, DirectoryInUse, CheckpointFileInUse, NothingThere, OSError, PersistenceError) as error:
+    except (*ours, OSError, PersistenceError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 
 
@@ -166,6 +169,91 @@ def verify(settings: Settings, checkpoint: Any) -> None:
     click.echo(f"Checkpoint: {report.log}")
     if not report.ok:
         raise SystemExit(1)
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@settings_options("data_dir", "database_url")
+def backup(settings: Settings, directory: Path) -> None:
+    """Make a backup in the new DIRECTORY, also while the service runs.
+
+    It is what the log was at one moment, with all that could not be folded from it again, the names of users
+    included: keep it as safe as the log. It holds one file and a manifest with its hash; `restore` brings it back.
+    What is interrupted leaves nothing that could pass for a backup.
+    """
+    from imagestream_es.recovery.backup import backup
+
+    with _progress("backup", "pages" if settings.database_url is None else "rows") as progress:
+        manifest = backup(settings, directory, progress)
+    click.echo(f"Backed up {manifest.position} events to {directory}.")
+    click.echo(f"Checkpoint: {manifest.checkpoint}")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--until",
+    metavar="POSITION|TIME",
+    help="Leave out what came later. SOURCE may then also be the data directory of a service.",
+)
+@settings_options("data_dir", "database_url")
+def restore(settings: Settings, source: Path, until: str | None) -> None:
+    """Bring the backup in the directory SOURCE back, into an empty data directory or database.
+
+    Its hashes are checked first. It may come from either kind of store. An interrupted restore leaves nothing: run
+    it again. A service that kept checkpoints of more events elsewhere refuses writes on an older log until it is
+    started with --accept-log.
+
+    With --until the log is brought back as it was at a position, or at a time as 2026-03-01T12:00Z (without a zone:
+    the machine's own).
+    """
+    from imagestream_es.recovery.backup import restore, restore_until
+
+    with _progress("restore") as progress:
+        if until is None:
+            checkpoint = restore(settings, source, progress)
+        else:
+            checkpoint = restore_until(settings, source, until, progress)
+    click.echo(f"Restored {checkpoint.partition(':')[0]} events.")
+    click.echo(f"Checkpoint: {checkpoint}")
+
+
+@main.command()
+@click.option(
+    "--output", metavar="FILE", required=True, type=click.Path(path_type=Path), help="A new file; - is standard output."
+)
+@click.option("--zstd", is_flag=True, help="Compress, as is done by itself for a FILE that ends in .zst.")
+@settings_options("data_dir", "database_url")
+def export(settings: Settings, output: Path, *, zstd: bool) -> None:
+    """Write the event log as JSON Lines, one CloudEvents 1.0 object for each event, also while the service runs.
+
+    Users stand there by their ids; their names are in backups alone.
+    """
+    from imagestream_es.recovery.export import export
+
+    with _progress("export") as progress:
+        checkpoint = export(settings, output, compress=zstd, progress=progress)
+    click.echo(f"Exported {checkpoint.size} events.", err=True)
+    click.echo(f"Checkpoint: {checkpoint}", err=True)
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint", metavar="SIZE:ROOT", callback=_checkpoint, help="What `export` said: refuse anything else."
+)
+@settings_options("data_dir", "database_url")
+def import_(settings: Settings, file: Path, checkpoint: Any) -> None:
+    """Fill an empty data directory or database with the events in FILE (- is standard input), as `export` wrote them.
+
+    Positions, views and the Merkle tree become the same. An interrupted import leaves nothing: run it again.
+    """
+    from imagestream_es.recovery.export import import_log
+
+    with _progress("import") as progress:
+        imported = import_log(settings, file, checkpoint, progress)
+    click.echo(f"Imported {imported.size} events.")
+    click.echo(f"Checkpoint: {imported}")
 
 
 @main.group()
@@ -251,15 +339,15 @@ def _utc(milliseconds: int) -> str:
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Progress]:
-    """On a terminal a bar with events a second and the time left, else a line on stderr for every tenth."""
+def _progress(label: str, unit: str = "events") -> Iterator[Progress]:
+    """On a terminal a bar with so many a second and the time left, else a line on stderr for every tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(label)
+        yield _lines(label, unit)
         return
     speed = TextColumn("{task.fields[speed]}")
     columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
@@ -268,12 +356,12 @@ def _progress(label: str) -> Iterator[Progress]:
 
         def update(done: int, total: int) -> None:
             rate = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, speed=f"{rate:,.0f} events/s" if rate else "")
+            bar.update(task, completed=done, total=total, speed=f"{rate:,.0f} {unit}/s" if rate else "")
 
         yield update
 
 
-def _lines(label: str) -> Progress:
+def _lines(label: str, unit: str) -> Progress:
     tenths = 0
 
     def update(done: int, total: int) -> None:
@@ -281,6 +369,6 @@ def _lines(label: str) -> Progress:
         reached = 10 * done // total if total else 10
         if reached > tenths:
             tenths = reached
-            click.echo(f"{label}: {done} of {total} events", err=True)
+            click.echo(f"{label}: {done} of {total} {unit}", err=True)
 
     return update

@@ -28,6 +28,7 @@ SETTINGS = "imagestream_es.settings"
 BOOTSTRAP = "imagestream_es.bootstrap"
 MAINTENANCE = "imagestream_es.maintenance"
 VERIFICATION = "imagestream_es.verification"
+RECOVERY = "imagestream_es.recovery"
 LOGFMT = "imagestream_es.logfmt"
 BODIES = "imagestream_es.bodies"
 FRONT = "imagestream_es.front"
@@ -48,6 +49,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     BOOTSTRAP: {SETTINGS, ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, f"{APPLICATION}.principals", BOOTSTRAP},
     VERIFICATION: {SETTINGS, PROJECTIONS, PERSISTENCE, BOOTSTRAP, MAINTENANCE, "eventsourcing.persistence"},
+    RECOVERY: {
+        SETTINGS,
+        PROJECTIONS,
+        PERSISTENCE,
+        BOOTSTRAP,
+        MAINTENANCE,
+        "eventsourcing.persistence",
+        "msgspec",
+        "zstandard",
+    },
     LOGFMT: set(),
     BODIES: set(),
     FRONT: {BODIES},
@@ -59,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         BOOTSTRAP,
         MAINTENANCE,
         VERIFICATION,
+        RECOVERY,
         SERVER,
         SWEEPING,
         PERSISTENCE,

@@ -6,7 +6,7 @@ positions is the order of commits, and there are no gaps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -25,8 +25,9 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
-from imagestream_es.persistence import inbox, principals, read_model
-from imagestream_es.persistence.store import TREE, Growth, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence import read_model, tables
+from imagestream_es.persistence.sqlite import SQLiteStore, Use
+from imagestream_es.persistence.store import Growth, OutcomeUnknown, Row, Rows
 
 
 class PostgresRecorder(PostgresApplicationRecorder):
@@ -34,7 +35,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore)
-        for statement in (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES):
+        for statement in tables.STATEMENTS:
             text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
             text = text.replace(" TEXT", ' TEXT COLLATE "C"')
             self.sql_create_statements.append(SQL(text).format())
@@ -118,6 +119,25 @@ class PostgresStore:
         with _translated(), self._datastore.get_connection() as connection:
             _Rows(connection, self._growth).run(f"VACUUM FULL {table}")
 
+    def save(self, path: str, progress: Callable[[int, int], None]) -> None:
+        """Copy all that must be kept, as it is at one moment, to a new SQLite file; others may go on writing."""
+        done = 0
+        copy = SQLiteStore(path, Use.SCRATCH)
+
+        def copied(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress(done, total)
+
+        try:
+            copy.create_tables()
+            with self.reading() as source, copy.writing() as target:
+                total = tables.count(source, tables.KEPT)
+                for table in tables.KEPT:
+                    tables.copy(source, target, table, copied)
+        finally:
+            copy.close()
+
     def close(self) -> None:
         """Let go of all connections."""
         self._datastore.close()
@@ -184,6 +204,10 @@ class _Rows(Rows):
     def run(self, sql: str, *values: Any) -> int:
         with _translated():
             return self._cursor.execute(_dialect(sql), values).rowcount
+
+    def columns(self, table: str) -> list[str]:
+        with _translated():
+            return [column.name for column in self._cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with _translated():

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from enum import Enum
 from itertools import chain
 from typing import Any
@@ -30,11 +30,14 @@ from eventsourcing.sqlite import (
     SQLiteDatastore,
 )
 
-from imagestream_es.persistence import inbox, principals, read_model
-from imagestream_es.persistence.store import TREE, Growth, NotErased, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence import read_model, tables
+from imagestream_es.persistence.store import Growth, NotErased, OutcomeUnknown, Row, Rows
 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
 """Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
+
+_PAGES = 2000
+"""How many pages are copied between two reports of progress."""
 
 
 class SQLiteRecorder(SQLiteApplicationRecorder):
@@ -51,8 +54,7 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
             "state BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))"
         )
-        tables = (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES)
-        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables)]
+        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables.STATEMENTS)]
 
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self._max_notification_id(c) or 0
@@ -66,6 +68,7 @@ class Use(Enum):
 
     SERVE = "rwc", ("journal_mode", "WAL", "wal"), ("synchronous", "FULL", 2)
     READ = "ro", ("query_only", "ON", 1)
+    FROZEN = "ro&immutable=1", ("query_only", "ON", 1)
     SCRATCH = "rwc", ("journal_mode", "MEMORY", "memory"), ("synchronous", "OFF", 0), ("cache_size", "-65536", -65536)
 
 
@@ -102,7 +105,8 @@ def _set(connection: sqlite3.Connection, pragma: str, value: str, expected: obje
 class SQLiteStore:
     """A store in the file `path`, or in memory if `path` is None.
 
-    One that is opened to `READ` changes no file. What is kept in a SCRATCH file is gone with the program.
+    One that is opened to `READ` changes no file; one that is FROZEN is a file that nobody changes. What is kept in a
+    SCRATCH file is gone with the program.
     """
 
     def __init__(self, path: str | None, use: Use = Use.SERVE) -> None:
@@ -147,6 +151,12 @@ class SQLiteStore:
             with _committed(rows):
                 yield rows
             _empty_write_ahead_log(rows)
+
+    def save(self, path: str, progress: Callable[[int, int], None]) -> None:
+        """Write the whole database, as it is at one moment, to a new file; others may go on writing."""
+        with self.reading() as rows:
+            rows.head()  # the moment is that of the first read
+            rows.save(path, progress)
 
     @contextmanager
     def _connection(self, *, writer: bool) -> Iterator[_Rows]:
@@ -239,6 +249,18 @@ class _Rows(Rows):
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with _translated():
             self._cursor.executemany(sql, rows)
+
+    def columns(self, table: str) -> list[str]:
+        with _translated():
+            return [column[0] for column in self._cursor.execute(f"SELECT * FROM {table} LIMIT 0").description]
+
+    def save(self, path: str, progress: Callable[[int, int], None]) -> None:
+        """Write the database as this transaction sees it to a new file, which is not on disk for certain then."""
+        with _translated(), closing(sqlite3.connect(path, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous=OFF")
+            self._cursor.connection.backup(
+                target, pages=_PAGES, progress=lambda _, remaining, total: progress(total - remaining, total)
+            )
 
     def roll_back(self) -> bool:
         """End the transaction, if one is open, without effect; answers whether that worked."""

@@ -8,7 +8,7 @@ with `?` for values, and each store translates the little that differs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from itertools import islice
 from typing import Any, ClassVar, Protocol
@@ -77,6 +77,10 @@ class Rows(ABC):
     @abstractmethod
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each of the rows of values."""
+
+    @abstractmethod
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns."""
 
     def head(self) -> int:
         """Position of the last event of the log, 0 if it is empty."""
@@ -238,6 +242,12 @@ class Store(Protocol):
         """A writing transaction that leaves no bytes of what it deletes from `table` in the database's files.
 
         Other processes may use the database meanwhile. Raises PersistenceError, NotErased.
+        """
+
+    def save(self, path: str, progress: Callable[[int, int], None]) -> None:
+        """Write all that must be kept, as it is at one moment, to a new SQLite file; others may go on writing.
+
+        Raises PersistenceError.
         """
 
     def close(self) -> None:

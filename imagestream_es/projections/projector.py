@@ -57,13 +57,15 @@ def rebuild(store: Store, progress: Progress = _quiet) -> int:
         return fold(rows, rows, 0, rows.head(), progress)
 
 
-def fold(log: Log, views: Rows, after: int, until: int, progress: Progress) -> int:
+def fold(log: Log, views: Rows, after: int, until: int, progress: Progress, streams: Streams | None = None) -> int:
     """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many.
+
+    `streams` are those at hand from the call before, in the same transaction.
 
     Raises DatabaseError for one that can't be read.
     """
     mapper = EventMapper()
-    workspace = Workspace(views, Streams())
+    workspace = Workspace(views, Streams() if streams is None else streams)
     done = 0
     for position, stored in log.log(after, until):
         try:

@@ -1,0 +1,75 @@
+"""Fills an empty store from the events of a log: the same positions, the same tree, the same views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import datetime
+from itertools import islice
+
+import msgspec
+from eventsourcing.persistence import StoredEvent
+from msgspec import Struct
+
+from imagestream_es.persistence.merkle import Checkpoint
+from imagestream_es.persistence.store import Rows
+from imagestream_es.projections import projector
+from imagestream_es.projections.workspace import Streams
+from imagestream_es.recovery.wholeness import Refusal
+
+
+class _Origin(Struct):
+    at: int
+
+
+class _Timed(Struct):
+    by: _Origin
+
+
+_decode = msgspec.json.Decoder(_Timed).decode
+
+
+def time_of(event: StoredEvent) -> int:
+    """When the request of an event came in, in milliseconds since the epoch. Raises msgspec.MsgspecError."""
+    return _decode(event.state).by.at
+
+
+def fill(rows: Rows, events: Iterable[tuple[int, StoredEvent]], total: int, progress: projector.Progress) -> Checkpoint:
+    """Append events to an empty log and fold the views; answers size and root of the tree.
+
+    Raises PersistenceError for events that are none, or out of order.
+    """
+    streams, done = Streams(), 0
+    waiting = iter(events)
+    while batch := list(islice(waiting, projector.BATCH)):
+        rows.append(batch)
+        last = batch[-1][0]
+        projector.fold(rows, rows, done, last, lambda *_: None, streams)
+        done = last
+        progress(done, max(total, done))
+    return rows.tree().checkpoint()
+
+
+def position_at(rows: Rows, until: str) -> int:
+    """The position that a position or a time names: that of the last event not after it.
+
+    The time of a place is the latest time of an event up to there. Raises Refusal.
+    """
+    head = rows.head()
+    if until.isascii() and until.isdecimal():
+        if not 0 < int(until) <= head:
+            raise Refusal(f"there is no position {until}: the log runs from 1 to {head}")
+        return int(until)
+    moment = _moment(until)
+    with closing(rows.log(0, head)) as events:
+        last = next((position - 1 for position, event in events if time_of(event) > moment), head)
+    if last == 0:
+        raise Refusal(f"the log began after {until}: name a later time")
+    return last
+
+
+def _moment(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Refusal(f"{text!r} is neither a position nor a time as 2026-03-01T12:00Z") from None
