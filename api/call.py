@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import msgspec
 from marshmallow import Schema, ValidationError
 
 from api import bodies
@@ -17,6 +19,7 @@ from api.validation import findings
 from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
+from imagestream_es.domain.tags import ImageGuard
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,10 @@ class Call:
     """Whether this writes a patch that names no resourceVersion: what it was made from need not be the newest"""
     seen: str = ""
     """resourceVersion of the object before a write, as far as the request tells it"""
+    guard: ImageGuard | None = None
+    """What the tag must name that is written"""
+    reason: str = ""
+    """Why this is done, in the caller's words"""
     applied: list[dict[str, Any]] | None = None
     """managedFields as server-side apply made them"""
     warnings: list[str] = field(default_factory=list)
@@ -99,7 +106,8 @@ class Call:
     @cached_property
     def caller(self) -> Caller:
         """Who commands. Raises Unavailable."""
-        return self.identify()
+        caller = self.identify()
+        return dataclasses.replace(caller, by=msgspec.structs.replace(caller.by, reason=self.reason))
 
     @cached_property
     def dry(self) -> bool:
@@ -200,7 +208,9 @@ def _first(messages: Any, path: str = "") -> tuple[str, str]:
 def expected(call: Call, meta: Meta) -> Expected:
     """What the sender of this metadata saw of the object. Raises Refusal for a resourceVersion of another make."""
     call.seen = meta.resource_version
-    return Expected(position=position(meta.resource_version), uid=meta.uid or None, pushes=call.unconditional)
+    return Expected(
+        position=position(meta.resource_version), uid=meta.uid or None, pushes=call.unconditional, image=call.guard
+    )
 
 
 def is_set(args: Mapping[str, str], name: str) -> bool:

@@ -21,6 +21,7 @@ from api.errors import Refusal, invalid, qualified, status
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
+from api.preconditions import take_annotations, take_headers
 from api.resource import Resource
 from api.resources.options import delete_expected
 from api.schemas.fields import print_time
@@ -39,6 +40,7 @@ from imagestream_es.domain.errors import (
     Invalid,
     NotFound,
     Problem,
+    TagMoved,
 )
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.references import namespace_problem, path_segment_problem
@@ -105,6 +107,7 @@ def serve(
             agent=request.headers.get("User-Agent", ""),
             kind=target.kind,
         )
+        take_headers(call, target, request)
         go_back(call, target, "GET" if request.method == "HEAD" else request.method)
         if _is_watch(request, target, call):
             about.verb = verb_of(request.method, named=False, watching=True)
@@ -215,7 +218,7 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
                 await_version(call)
                 return target.get(call)
             case "PUT" if target.update is not None:
-                return target.update(call, call.body())
+                return target.update(call, _body(target, call))
             case "PATCH" if target.base is not None:
                 return _patch(target, call)
             case "DELETE" if target.delete is not None:
@@ -229,10 +232,16 @@ def _handle(request: Request, target: Resource, call: Call, resource: Resource) 
             case "GET" if target.find is not None:
                 return _list(target, call)
             case "POST" if target.create is not None:
-                return target.create(call, call.body())
+                return target.create(call, _body(target, call))
             case "DELETE" if "deletecollection" in target.verbs:
                 return _delete_collection(target, call)
     raise _not_allowed(target, OF_ONE if call.name else OF_ALL)
+
+
+def _body(target: Resource, call: Call) -> dict[str, Any]:
+    body = call.body()
+    take_annotations(call, target, body, lambda: _live(target, call) if call.name else None)
+    return body
 
 
 def _not_allowed(target: Resource, methods: Mapping[str, str]) -> Refusal:
@@ -312,6 +321,7 @@ def _patch(target: Resource, call: Call) -> Answer:
         after = apply_patch(call.media_type, call.data, before, IMAGE_LISTS)
         if not isinstance(after.get("metadata"), dict):
             raise Refusal(400, "a patch must leave metadata an object")
+        take_annotations(call, target, after, lambda: before)  # noqa: B023 (it is asked at once)
         unconditional = after["metadata"].get("resourceVersion") == before["metadata"]["resourceVersion"]
         call.unconditional = unconditional
         try:
@@ -328,6 +338,7 @@ def _apply(target: Resource, call: Call) -> Answer:
     if not call.args.get("fieldManager"):
         raise InvalidOptions(Problem.REQUIRED, "fieldManager", "is required for apply patch")
     applied = _applied(target, call)
+    take_annotations(call, target, applied, lambda: _live(target, call))
     # Only streams and images tell their managers; elsewhere nobody can be in the way.
     force = call.args.get("force", "") in ("true", "1") or target.shown is None
     for attempt in range(PATCH_TRIES):
@@ -345,7 +356,7 @@ def _apply(target: Resource, call: Call) -> Answer:
             raise Refusal(400, str(error)) from None
         if call.manager == KUBECTL:
             merged = managed_fields.with_last_applied(merged, applied)
-        if live is not None and merged == live:
+        if live is not None and merged == live and call.guard is None:
             call.seen = live["metadata"]["resourceVersion"]
             return Answer(live)
         call.applied = merged["metadata"].pop("managedFields", [])
@@ -515,7 +526,7 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             body = invalid(error.kind, door.group, error.name, error.problems)
         case BadRequest():
             body = status(400, error.message)
-        case NotFound() | AlreadyExists() | Conflict():
+        case NotFound() | AlreadyExists() | Conflict() | TagMoved():
             body = _about(error, door)
         case TooMany():
             body = status(429, str(error), details={"retryAfterSeconds": error.retry_after})
@@ -536,7 +547,7 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
     return response
 
 
-def _about(error: NotFound | AlreadyExists | Conflict, door: Door) -> dict[str, Any]:
+def _about(error: NotFound | AlreadyExists | Conflict | TagMoved, door: Door) -> dict[str, Any]:
     what = f'{qualified(error.resource, door.group)} "{error.name}"'
     details = {"name": error.name, "group": door.group, "kind": error.resource}
     match error:
@@ -544,6 +555,9 @@ def _about(error: NotFound | AlreadyExists | Conflict, door: Door) -> dict[str, 
             code, reason, message = 404, "NotFound", f"{what} not found"
         case AlreadyExists():
             code, reason, message = 409, "AlreadyExists", f"{what} already exists"
+        case TagMoved():
+            now = error.current or "no image"
+            code, reason, message = 412, "PreconditionFailed", f"the precondition failed: {what} names {now} now"
         case _:
             code, reason = 409, "Conflict"
             message = f"Operation cannot be fulfilled on {what}: {error.detail}"

@@ -27,6 +27,7 @@ _REASONS = {
     405: "MethodNotAllowed",
     406: "NotAcceptable",
     409: "Conflict",
+    412: "PreconditionFailed",
     413: "RequestEntityTooLarge",
     414: "RequestURITooLong",
     415: "UnsupportedMediaType",

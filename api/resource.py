@@ -32,7 +32,8 @@ class Resource:
     What is `as_of` can be read as of any moment. A list that answers a question has an example of it as `question`, a
     field selector. `parameters` are what a list may be asked beside, with a
     description of each. `schema` is that of the kind. `create` and `update` take the decoded body; `base` answers
-    the object that a patch is applied to, for `update` to write. A verb without a handler is not offered.
+    the object that a patch is applied to, for `update` to write. Writes of what is `guarded` can be bound to the
+    image that the tag names. A verb without a handler is not offered.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Resource:
     update: Writer | None = None
     base: Callable[[Call], dict[str, Any]] | None = None
     delete: Handler | None = None
+    guarded: bool = False
     subresources: Mapping[str, Resource] = field(default_factory=dict)
 
     @property

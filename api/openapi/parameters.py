@@ -20,6 +20,10 @@ def asked(parameters: Mapping[str, str]) -> list[Parameter]:
     return [_query(name, "string", description) for name, description in parameters.items()]
 
 
+def _header(name: str, description: str) -> Parameter:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
 def _path(name: str, description: str) -> Parameter:
     return {"name": name, "in": "path", "description": description, "required": True, "schema": {"type": "string"}}
 
@@ -59,8 +63,25 @@ WATCH = [
     _query("timeoutSeconds", "integer", "After how many seconds a watch ends."),
 ]
 _DRY = _query("dryRun", "string", "All: check everything and store nothing.", enum=("All",))
+_REASON = _header(
+    "X-Change-Reason",
+    "Why this is done, in at most 1024 characters; kept with the change for ever. The annotation "
+    "kubernetes.io/change-cause says it too, where this write sets it.",
+)
+GUARDS = [
+    _header(
+        "If-Match",
+        "Write only if the tag names this image now: its whole digest in quotes, or * for any image. The annotation "
+        "imagestream-es.io/if-match says it too, and is not stored.",
+    ),
+    _header(
+        "If-None-Match",
+        "*: write only if the tag has no image. The annotation imagestream-es.io/if-none-match says it too.",
+    ),
+]
 WRITE = [
     _DRY,
+    _REASON,
     _query("fieldManager", "string", "The name under which managedFields notes who set a field."),
     _query(
         "fieldValidation",
@@ -72,6 +93,7 @@ WRITE = [
 PATCH = [*WRITE, _query("force", "boolean", "Take fields over from other managers. Only for server-side apply.")]
 DELETE = [
     _DRY,
+    _REASON,
     _query("gracePeriodSeconds", "integer", "Accepted, and without effect."),
     _query("orphanDependents", "boolean", "Accepted, and without effect."),
     _query("propagationPolicy", "string", "Accepted, and without effect."),

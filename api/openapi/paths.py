@@ -148,6 +148,8 @@ class _Target:
         return found | {"requestBody": body} if body else found
 
     def _asked(self, name: str) -> list[parameters.Parameter]:
+        if name in ("create", "update", "patch", "delete"):
+            return parameters.GUARDS if self.resource.guarded else []
         found = [parameters.AS_OF] if self.resource.as_of and name in ("get", "list") else []
         return [*found, *parameters.asked(self.resource.parameters)] if name == "list" else found
 

@@ -11,6 +11,7 @@ from api.resources.images import content_problems, name_problems
 from api.schemas.image import document_of
 from api.schemas.meta import Meta, kept_meta
 from api.schemas.tags import ImageStreamMappingSchema, SentMapping
+from imagestream_es.application.commands import Expected
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 from imagestream_es.domain.references import DockerImageReference, InvalidReference, is_digest, tag_name_problem
 from imagestream_es.registry.manifests import complete_image
@@ -52,6 +53,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         image,
         document_of(Meta(labels=meta.labels, annotations=metadata.get("annotations") or {}), completed),
         reference,
+        Expected(image=call.guard),
         managed=meta.annotations.get(MANAGED) == "true",
         dry=call.dry,
     )
@@ -67,4 +69,4 @@ def _digest(reference: str) -> str:
     return found if is_digest(found) else ""
 
 
-IMAGE_STREAM_MAPPINGS = Resource(name=NAME, kind=KIND, schema=SCHEMA, create=create)
+IMAGE_STREAM_MAPPINGS = Resource(name=NAME, kind=KIND, schema=SCHEMA, create=create, guarded=True)

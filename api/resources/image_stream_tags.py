@@ -11,7 +11,7 @@ from api.resources.image_streams import check_new_name, owning
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of
 from api.schemas.tags import ImageStreamTagSchema, SentTag, image_stream_tag_json, listed_tag_json
-from imagestream_es.application.commands import TagWrite
+from imagestream_es.application.commands import Expected, TagWrite
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import KIND as STREAM_KIND
@@ -99,7 +99,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     _check(sent, tag)
     wanted = None if sent.tag is None else _named(sent.tag, tag, sent.meta.annotations)
     view = call.services.commands.create_tag(
-        owning(call), call.namespace, stream, tag, TagWrite(tag=wanted), NAME, dry=call.dry
+        owning(call), call.namespace, stream, tag, TagWrite(tag=wanted), NAME, Expected(image=call.guard), dry=call.dry
     )
     return Answer(shown(call, view), 201)
 
@@ -167,5 +167,6 @@ IMAGE_STREAM_TAGS = Resource(
     create=create,
     update=update,
     base=base,
+    guarded=True,
     delete=delete,
 )

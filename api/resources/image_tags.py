@@ -12,7 +12,7 @@ from api.resources.image_streams import owning
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of, stream_meta
 from api.schemas.tags import ImageTagSchema, SentTag, image_tag_json
-from imagestream_es.application.commands import TagWrite
+from imagestream_es.application.commands import Expected, TagWrite
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import NO_TAG
@@ -61,7 +61,15 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     check_names(call, stream, tag)
     _check(sent, tag, new=True)
     view = call.services.commands.create_tag(
-        owning(call), call.namespace, stream, tag, _write(sent, tag), NAME, history=True, dry=call.dry
+        owning(call),
+        call.namespace,
+        stream,
+        tag,
+        _write(sent, tag),
+        NAME,
+        Expected(image=call.guard),
+        history=True,
+        dry=call.dry,
     )
     return Answer(shown(call, view), 201)
 
@@ -158,5 +166,6 @@ IMAGE_TAGS = Resource(
     create=create,
     update=update,
     base=base,
+    guarded=True,
     delete=delete,
 )

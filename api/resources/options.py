@@ -15,7 +15,7 @@ from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 def delete_expected(call: Call) -> Expected:
     """The preconditions of a DELETE; its body, if there is one, is DeleteOptions. Raises Refusal."""
     if not call.data.strip():
-        return Expected()
+        return Expected(image=call.guard)
     options = bodies.decode(call.data, call.media_type)
     if not isinstance(options, dict) or options.get("kind") not in (None, "", "DeleteOptions"):
         raise Refusal(400, "the body of a DELETE must be DeleteOptions")
@@ -32,7 +32,7 @@ def delete_expected(call: Call) -> Expected:
         raise Refusal(400, "dryRun of DeleteOptions may only hold All")
     if dry:
         call.dry = True
-    return Expected(position=position(version or ""), uid=uid or None)
+    return Expected(position=position(version or ""), uid=uid or None, image=call.guard)
 
 
 def recorded(call: Call, old: dict[str, Any] | None, new: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.domain.references import stream_repository
-from imagestream_es.domain.tags import TagEvent, TagEventCondition, TagReference
+from imagestream_es.domain.tags import ImageGuard, TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import StreamView, view_at
 
@@ -65,12 +65,14 @@ class Caller:
 class Expected:
     """What a caller saw of the object it writes: its position and uid, None where it did not say.
 
-    With `pushes`, a stream may have taken pushes since: they do not touch what the caller writes.
+    With `pushes`, a stream may have taken pushes since: they do not touch what the caller writes. `image` is what
+    the tag that is written must name.
     """
 
     position: int | None = None
     uid: str | None = None
     pushes: bool = False
+    image: ImageGuard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,11 +217,12 @@ class Commands:
         image: str,
         document: Mapping[str, Raw],
         reference: str,
+        expected: Expected = NOTHING_EXPECTED,
         *,
         managed: bool,
         dry: bool = False,
     ) -> None:
-        """Make an image known if it is not yet, and put it on a tag. Raises NotFound.
+        """Make an image known if it is not yet, and put it on a tag. Raises NotFound, TagMoved.
 
         `managed` says that the image lives in the internal registry: if it is known already, it is pulled
         through this stream, whatever `reference` says.
@@ -228,6 +231,7 @@ class Commands:
 
         def decide(work: Work) -> None:
             stream = _existing(work, namespace, name, "imagestreammappings")
+            stream.check_image(tag, expected.image, "imagestreamtags")
             found = work.image_of(image)
             pull_spec = reference
             if not found.exists:
@@ -247,18 +251,20 @@ class Commands:
         tag: str,
         write: TagWrite,
         resource: str,
+        expected: Expected = NOTHING_EXPECTED,
         *,
         history: bool = False,
         dry: bool = False,
     ) -> TagView:
         """Add a spec tag, and the stream if there is none; answers it, with its `history` if wanted.
 
-        Raises AlreadyExists, Invalid.
+        Raises AlreadyExists, Invalid, TagMoved.
         """
         uid = self.make_uid()
 
         def decide(work: Work) -> ImageStream:
             stream = work.stream_of(namespace, name)
+            stream.check_image(tag, expected.image, resource)
             if stream.exists and tag in stream.spec_tags:
                 raise AlreadyExists(resource, f"{name}:{tag}")
             self._write_tag(work, caller, stream, write.tag, tag, uid)
@@ -283,13 +289,14 @@ class Commands:
     ) -> tuple[TagView, bool]:
         """Write a spec tag, and the stream if there is none; answers the tag, and whether it is new.
 
-        Raises NotFound, Conflict, Invalid, BadRequest.
+        Raises NotFound, Conflict, Invalid, BadRequest, TagMoved.
         """
         uid = self.make_uid()
 
         def decide(work: Work) -> tuple[ImageStream, bool]:
             stream = work.stream_of(namespace, name)
             _check_tag_position(stream, tag, expected, resource)
+            stream.check_image(tag, expected.image, resource)
             _check_labels(stream, tag, write)
             old = stream.tags.get(tag, streams.NO_TAG).spec if stream.exists else None
             new = self._wanted(write, old, stream, tag)
@@ -337,13 +344,14 @@ class Commands:
         *,
         dry: bool = False,
     ) -> str:
-        """Remove a tag, spec and history; answers the stream's uid. Raises NotFound, Conflict."""
+        """Remove a tag, spec and history; answers the stream's uid. Raises NotFound, Conflict, TagMoved."""
 
         def decide(work: Work) -> str:
             stream = _existing(work, namespace, name, resource)
             if expected.uid and expected.uid != stream.uid:
                 raise Conflict(resource, f"{name}:{tag}", "the UID precondition was not met")
             stream.check_position(expected.position, None, resource, f"{name}:{tag}")
+            stream.check_image(tag, expected.image, resource)
             stream.delete_tag(caller.by, tag, resource)
             return stream.uid
 

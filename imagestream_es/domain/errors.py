@@ -49,6 +49,15 @@ class Conflict(DomainError):
 
 
 @dataclass
+class TagMoved(DomainError):
+    """The tag `name` of `resource` names another image than the caller said: `current`, "" for none."""
+
+    resource: str
+    name: str
+    current: str
+
+
+@dataclass
 class BadRequest(DomainError):
     """The request makes no sense whatever the state is."""
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from imagestream_es.domain import ownership
-from imagestream_es.domain.errors import AlreadyExists, Conflict, FieldProblem, Invalid, NotFound, Problem
+from imagestream_es.domain.errors import AlreadyExists, Conflict, FieldProblem, Invalid, NotFound, Problem, TagMoved
 from imagestream_es.domain.events import (
     ImageMapped,
     ImagesImported,
@@ -38,6 +38,7 @@ from imagestream_es.domain.references import stream_repository
 from imagestream_es.domain.resolution import Catalog, Resolution, followed_tags
 from imagestream_es.domain.tags import (
     LOCAL,
+    ImageGuard,
     TagEvent,
     TagEventCondition,
     TagReference,
@@ -522,6 +523,13 @@ class ImageStream:
             raise Conflict.other_object(resource, name, uid, self.uid)
         if position is not None and position != self.position and not (pushes and self.written <= position):
             raise Conflict(resource, name)
+
+    def check_image(self, tag: str, guard: ImageGuard | None, resource: str) -> None:
+        """Raises TagMoved if the image of a tag is another than the caller said. What other tags name is no matter."""
+        head = self.newest(tag)
+        current = head.image if head is not None else ""
+        if guard is not None and not guard.holds(current):
+            raise TagMoved(resource, f"{self.name}:{tag}", current)
 
     # --- details
 

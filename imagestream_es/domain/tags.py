@@ -64,6 +64,19 @@ class TagEvent(Struct, frozen=True, omit_defaults=True):
     generation: int
 
 
+class ImageGuard(Struct, frozen=True):
+    """What the image of a tag must be for a write: none (`absent`), or one of `images`, where () stands for any."""
+
+    images: tuple[str, ...] = ()
+    absent: bool = False
+
+    def holds(self, current: str) -> bool:
+        """Whether a tag may be written that names this image now, "" for none."""
+        if self.absent or not current:
+            return self.absent and not current
+        return not self.images or current in self.images
+
+
 class TagEventCondition(Struct, frozen=True, omit_defaults=True):
     """What the last attempt to import a tag came to; the time is in seconds since the epoch."""
 
