@@ -72,13 +72,14 @@ def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: boo
 
 
 def _of_streams(scope: Scope) -> list[tuple[str, tuple[Any, ...]]]:
+    # The plus keeps databases from collecting all changes of many streams and sorting them: they shall come in order.
     match scope.namespace, scope.stream:
         case None, None:
             return []
         case None, stream:
-            return [("stream IN (SELECT id FROM streams WHERE name = ?)", (stream,))]
+            return [("+stream IN (SELECT id FROM streams WHERE name = ?)", (stream,))]
         case namespace, None:
-            return [("stream IN (SELECT id FROM streams WHERE namespace = ?)", (namespace,))]
+            return [("+stream IN (SELECT id FROM streams WHERE namespace = ?)", (namespace,))]
         case both:
             return [("stream = (SELECT id FROM streams WHERE namespace = ? AND name = ?)", both)]
 
