@@ -55,7 +55,7 @@ class Connection:
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/json", headers: str = ""
     ) -> tuple[int, bytes]:
         """One request: status and body; each of further `headers` ends with a line end."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {media_type}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {media_type}\r\n"
         head += f"Content-Length: {len(body)}\r\n{headers}\r\n"
         self._socket.sendall(head.encode() + body)
         while b"\r\n\r\n" not in self._buffer:
@@ -242,7 +242,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         """Read lines until the end."""
-        self._socket.sendall(f"GET {self._path} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode())
+        self._socket.sendall(f"GET {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         rest = b""
         try:
             while data := self._socket.recv(1 << 16):
