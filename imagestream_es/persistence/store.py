@@ -27,6 +27,9 @@ Row = tuple[Any, ...]
 
 TREE = "CREATE TABLE IF NOT EXISTS tree (size BIGINT PRIMARY KEY, peaks BLOB NOT NULL) {clustered}"
 
+HISTORY = 128
+"""How many events of one aggregate are read at once."""
+
 LANDMARK = 256
 """The tree is kept as it was whenever it had grown by so many events: its root at any size is soon computed."""
 
@@ -202,9 +205,14 @@ class Rows(ABC):
 
     def history(self, originator: str, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
         """The events of one aggregate behind version `after` up to position `until`, each with its position."""
-        condition = f"originator_id = ? AND originator_version > ? AND {self.POSITION} <= ? ORDER BY originator_version"
-        for position, *event in self.each(f"{self._select} WHERE {condition}", originator, after, until):
-            yield position, StoredEvent(*event)
+        # Its events come in the order of positions: those behind the last one wanted are not even looked at.
+        query = f"{self._select} WHERE originator_id = ? AND originator_version > ? ORDER BY originator_version LIMIT ?"
+        while found := self.all(query, originator, after, HISTORY):
+            for position, *event in found:
+                if position > until:
+                    return
+                yield position, StoredEvent(*event)
+            after = found[-1][2]
 
     @property
     def _columns(self) -> str:

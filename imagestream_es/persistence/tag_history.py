@@ -42,15 +42,17 @@ class ChangeRow(Struct, frozen=True):
 
 def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: bool, limit: int) -> list[ChangeRow]:
     """The first changes behind a place, `limit` at most, against the order of the log or in it."""
+    after, until = scope.after, scope.until
+    if behind is not None:  # one bound on each side: databases begin at it, and filter by all others
+        after, until = (after, min(until, behind[0])) if newest_first else (max(after, behind[0] - 1), until)
     terms: list[tuple[str, tuple[Any, ...]]] = [
-        ("slot >= 0 AND position > ? AND position <= ?", (scope.after, scope.until)),
+        ("slot >= 0 AND position > ? AND position <= ?", (after, until)),
         *_of_streams(scope),
     ]
     terms += [(f"{name} = ?", (value,)) for name, value in (("tag", scope.tag), ("action", scope.action)) if value]
     if behind is not None:
         less = "<" if newest_first else ">"
-        term = f"position {less}= ? AND (position {less} ? OR slot {less} ?)"
-        terms.append((term, (behind[0], *behind)))
+        terms.append((f"(position <> ? OR slot {less} ?)", behind))
     source, named = ("tag_changes", ()) if scope.image is None else (f"({_TOUCHING}) t", (scope.image, scope.image))
     order = "DESC" if newest_first else "ASC"
     wanted = (
@@ -72,14 +74,14 @@ def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: boo
 
 
 def _of_streams(scope: Scope) -> list[tuple[str, tuple[Any, ...]]]:
-    # The plus keeps databases from collecting all changes of many streams and sorting them: they shall come in order.
+    # Many streams are looked at change by change: collecting all that is theirs, to sort it, would cost more.
     match scope.namespace, scope.stream:
         case None, None:
             return []
         case None, stream:
-            return [("+stream IN (SELECT id FROM streams WHERE name = ?)", (stream,))]
+            return [("EXISTS (SELECT 1 FROM streams WHERE id = stream AND name = ?)", (stream,))]
         case namespace, None:
-            return [("+stream IN (SELECT id FROM streams WHERE namespace = ?)", (namespace,))]
+            return [("EXISTS (SELECT 1 FROM streams WHERE id = stream AND namespace = ?)", (namespace,))]
         case both:
             return [("stream = (SELECT id FROM streams WHERE namespace = ? AND name = ?)", both)]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from histories import IMAGES, Step, World, a_world, histories, thoroughly
+from typing import Any
+
+from histories import IMAGES, SPACES, Step, World, a_world, histories, thoroughly
 from hypothesis import given
+from image_api import client_of, create, delete, get, push
 
 from imagestream_es.application.history import PastChange, Window
 from imagestream_es.domain.actions import ACTIONS
 from imagestream_es.domain.past import Scope, Target
+from imagestream_es.persistence.sqlite import SQLiteStore
 
 Name = tuple[str, str, str]
 Heads = dict[Name, Target]
@@ -110,3 +114,45 @@ def test_an_action_says_what_was_there_before_and_afterwards(steps: list[Step]) 
             }.get(change.action, change.before == change.after), change
             if after is not None:
                 had.add(after)
+
+
+def asked(world: World) -> list[Any]:
+    """All sorts of questions about a short life, and the answers."""
+    for image in (*IMAGES, IMAGES[0]):
+        push(world, "shop", "web", "latest", image)
+    push(world, "tools", "web", "latest", IMAGES[0])
+    delete(world, "shop", "web")
+    last = create(world, "shop", "web")
+    scopes = [
+        Scope(),
+        Scope(namespace="shop"),
+        Scope(stream="web", tag="latest"),
+        Scope(namespace="shop", stream="web", tag="latest"),
+        Scope(action="Reverted"),
+        Scope(image=IMAGES[0]),
+        Scope(namespace="shop", image=IMAGES[1], after=3, until=last - 1),
+    ]
+    windows = [Window(), Window(newest_first=False, limit=2), Window(behind=(last - 2, 0), limit=3)]
+    return [
+        *(world.history.changes(one, window, lambda change: change).found for one in scopes for window in windows),
+        *(world.history.usages(IMAGES, one).found for one in scopes[:4]),
+        *(world.history.differences(Scope(after=first, until=last - 2)).found for first in (2, 4, 6)),
+        [world.history.position_at(world.clock() - back) for back in (0, 700, 2100, 10**6)],
+        [answer.json for answer in (get(client_of(world), "imagestreams", asOf=at) for at in range(1, last))],
+    ]
+
+
+def test_postgresql_gives_the_same_answers(postgres_url: str) -> None:
+    from imagestream_es.persistence.postgres import PostgresStore  # noqa: PLC0415 (its driver is heavy)
+
+    answers = []
+    for store in (SQLiteStore(None), PostgresStore(postgres_url)):
+        world = World(store=store)  # type: ignore[arg-type]
+        try:
+            for space in SPACES:
+                create(world, space, "web")
+            answers.append(asked(world))
+        finally:
+            world.close()
+    assert answers[0] == answers[1]
+    assert all(answers[0])
