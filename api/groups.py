@@ -24,6 +24,7 @@ from api.resources.reviews import (
     SUBJECT_ACCESS_REVIEWS,
     USERS,
 )
+from api.resources.rollbacks import ROLLBACKS
 from api.resources.tag_changes import TAG_CHANGES
 
 
@@ -60,6 +61,6 @@ GROUPS: Mapping[Door, Sequence[Resource]] = {
         SELF_SUBJECT_RULES_REVIEWS,
         SUBJECT_ACCESS_REVIEWS,
     ),
-    _door("history.imagestream-es.io"): (DIFFS, IMAGE_USAGES, TAG_CHANGES),
+    _door("history.imagestream-es.io"): (DIFFS, IMAGE_USAGES, ROLLBACKS, TAG_CHANGES),
     _door("user.openshift.io"): (USERS,),
 }

@@ -77,9 +77,16 @@ def _quoted(text: str) -> str:
 
 def _reason(text: str, where: str) -> str:
     text = text.strip()
-    if len(text) > LONGEST_REASON or not (text.isprintable() or not text):
-        raise Refusal(400, f"{where} must be at most {LONGEST_REASON} printable characters on one line")
+    problem = reason_problem(text)
+    if problem:
+        raise Refusal(400, f"{where} {problem}")
     return text
+
+
+def reason_problem(text: str) -> str:
+    """What is wrong with a reason; "" for nothing."""
+    fits = len(text) <= LONGEST_REASON and text.isprintable()
+    return "" if fits else f"must be at most {LONGEST_REASON} printable characters on one line"
 
 
 def _guard(target: Resource, given: dict[str, str]) -> ImageGuard:

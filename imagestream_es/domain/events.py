@@ -138,6 +138,22 @@ class TagSet(StreamEvent, frozen=True, omit_defaults=True, kw_only=True):
     TOPIC: ClassVar[str] = "imagestream.tag-set"
 
 
+class Restored(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a tag named once: since the event at `position` it named `image`, to be pulled by `reference`."""
+
+    position: int
+    image: str
+    reference: str
+
+
+class TagRolledBack(StreamEvent, frozen=True, omit_defaults=True, kw_only=True):
+    """A tag names again what it named before, and so do the tags that follow it; what it should be stayed."""
+
+    TOPIC: ClassVar[str] = "imagestream.rolled-back"
+
+    restores: Restored
+
+
 class TagDeleted(StreamEvent, frozen=True, omit_defaults=True, kw_only=True):
     """A tag was deleted with its history."""
 
@@ -214,6 +230,7 @@ EVENTS: tuple[type[DomainEvent], ...] = (
     StreamUpdated,
     ImageMapped,
     TagSet,
+    TagRolledBack,
     TagDeleted,
     ImagesImported,
     StatusReplaced,

@@ -23,6 +23,7 @@ from imagestream_es.domain.events import (
     ImagesImported,
     Origin,
     Put,
+    Restored,
     StatusReplaced,
     StreamCreated,
     StreamDeleted,
@@ -31,6 +32,7 @@ from imagestream_es.domain.events import (
     StreamRecreated,
     StreamUpdated,
     TagDeleted,
+    TagRolledBack,
     TagSet,
 )
 from imagestream_es.domain.imports import TagImport, with_attempts
@@ -453,6 +455,19 @@ class ImageStream:
         followers = tuple(name for name in self.followers(tag) if not same_target(self.newest(name), entry))
         self._record(ImageMapped(by=by, put=(_as_put(by, tag, entry, self.repository, followers),)))
 
+    def roll_back(self, by: Origin, tag: str, restored: Restored) -> None:
+        """Have a tag name again what it named once, and the tags that follow it directly, as a push does.
+
+        Nothing happens if it names that image. The spec of the tag stays as it is.
+        """
+        head = self.newest(tag)
+        if head is not None and head.image == restored.image:
+            return
+        entry = TagEvent(by.seconds, restored.reference, restored.image, self.generation)
+        followers = tuple(name for name in self.followers(tag) if not same_target(self.newest(name), entry))
+        put = _as_put(by, tag, entry, self.repository, followers)
+        self._record(TagRolledBack(by=by, put=(put,), restores=restored))
+
     def import_images(self, by: Origin, uid: str, attempts: Sequence[TagImport], catalog: Catalog) -> None:
         """Record what came of importing tags; the stream begins if there is none."""
         plain = ImagesImported(by=by) if self.exists else self._creation(by, uid, DesiredStream(), catalog)
@@ -509,7 +524,7 @@ class ImageStream:
         """Take in where in the log an event stands that was applied."""
         self.position = position
         self.number = self.number or position
-        if not isinstance(event, ImageMapped | StatusReplaced):
+        if not isinstance(event, ImageMapped | StatusReplaced | TagRolledBack):
             self.written = position
 
     def check_position(

@@ -6,12 +6,21 @@ that made it, are found by keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from imagestream_es.domain.actions import (
+    CREATED,
+    DELETED,
+    FROM_OUTSIDE,
+    MOVED,
+    REFRESHED,
+    REVERTED,
+    WITH_LEADER,
+)
 from imagestream_es.domain.past import Place, Scope, Target
 from imagestream_es.persistence.read_model import chunks, marks
 from imagestream_es.persistence.store import Row, Rows
@@ -190,3 +199,25 @@ def places(rows: Rows, numbers: Iterable[int]) -> dict[int, Where]:
         for number, namespace, name, document in rows.all(query, *some):
             found[number] = Where(namespace, name, _decode_repository(document).repository)
     return found
+
+
+def heads(
+    rows: Rows, number: int, tag: str, repository: str, *, until: int, image: str | None = None
+) -> Iterator[tuple[int, Target | None]]:
+    """What a tag of a stream named up to a position, newest first, each with the position since when.
+
+    None is nothing. With an `image`, only that one is looked for.
+    """
+    only, values = ("", ()) if image is None else (" AND image = ?", (image,))
+    found = rows.each(
+        "SELECT position, image, reference FROM tag_changes WHERE stream = ? AND tag = ? AND slot >= 0"
+        f" AND position <= ? AND action IN ({marks(_MOVES)}){only} ORDER BY position DESC, slot DESC",
+        *(number, tag, until, *_MOVES, *values),
+    )
+    where = Where("", "", repository)
+    for position, name, reference in found:
+        yield position, target(where, name, reference)
+
+
+_MOVES = (CREATED, MOVED, REVERTED, REFRESHED, WITH_LEADER, FROM_OUTSIDE, DELETED)
+"""The actions after which a tag may name something else."""

@@ -134,6 +134,16 @@ def called(schema: dict[str, Any]) -> str:
     return schema.get("format") or schema["type"]
 
 
+def push_twice(client: FlaskClient, namespace: str, spec: dict[str, Any]) -> None:
+    """Make the tag that a rollback is about, and something for it to go back to."""
+    base = f"{GROUP_DOOR.prefix}/namespaces/{namespace}"
+    client.post(f"{base}/imagestreams", json={"metadata": {"name": spec["stream"]}})
+    for image in (spec["toImage"], "sha256:" + "0" * 64):
+        pushed = {"metadata": {"name": image}, "dockerImageReference": f"registry.example.com/demo/web@{image}"}
+        mapping = {"metadata": {"name": spec["stream"]}, "tag": spec["tag"], "image": pushed}
+        assert client.post(f"{base}/imagestreammappings", json=mapping).status_code == 201
+
+
 def told(schema: dict[str, Any]) -> str:
     """A property's type, and how it is merged, in the words of `UPSTREAM`."""
     key, merged = (schema.get(f"x-kubernetes-patch-{what}") for what in ("merge-key", "strategy"))
@@ -398,6 +408,8 @@ def make_everything(client: FlaskClient) -> None:
                 example = document["components"]["schemas"][name]["example"]
                 if path.endswith("/imagestreamimports"):
                     example = {**example, "spec": NOTHING_TO_IMPORT}
+                if path.endswith("/rollbacks"):
+                    push_twice(client, namespace_of(door), example["spec"])
                 answer = client.post(path.replace("{namespace}", namespace_of(door)), json=example)
                 assert answer.status_code == 201, f"{path}: {answer.text}"
                 check(door, operation["responses"]["201"], answer.json)

@@ -30,6 +30,7 @@ from imagestream_es.domain.events import (
     LogStarted,
     Origin,
     Put,
+    Restored,
     StatusReplaced,
     StreamCreated,
     StreamDeleted,
@@ -38,6 +39,7 @@ from imagestream_es.domain.events import (
     StreamRecreated,
     StreamUpdated,
     TagDeleted,
+    TagRolledBack,
     TagSet,
 )
 from imagestream_es.domain.tags import ObjectReference, TagEvent, TagEventCondition, TagReference
@@ -154,6 +156,16 @@ STORED: list[tuple[DomainEvent, str, str]] = [
         ImagesImported(by=SHORT, put=(Put(tag="t", generation=2, reference="r"),), conditions={"u": (CONDITION,)}),
         "imagestream.images-imported",
         "{" + BY + ',"put":[{"tag":"t","generation":2,"reference":"r"}],"conditions":{"u":[' + CONDITION_TEXT + "]}}",
+    ),
+    (
+        TagRolledBack(
+            by=SHORT,
+            put=(Put(tag="t", generation=2, reference="r"),),
+            restores=Restored(position=7, image=DIGEST, reference="r"),
+        ),
+        "imagestream.rolled-back",
+        "{" + BY + ',"put":[{"tag":"t","generation":2,"reference":"r"}],'
+        '"restores":{"position":7,"image":"' + DIGEST + '","reference":"r"}}',
     ),
     (
         StatusReplaced(
