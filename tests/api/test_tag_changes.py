@@ -10,6 +10,11 @@ from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
+from histories import a_world
+from image_api import client_of
+from image_api import push as push_to
+
+from imagestream_es.application.history import History
 
 IMAGES = "/apis/image.openshift.io/v1/namespaces"
 HISTORY = "/apis/history.imagestream-es.io/v1"
@@ -142,6 +147,19 @@ def test_field_selectors_choose_changes(
     expected = [change for change in EVERYTHING if chosen(change)]
     assert told(lived, f"order=oldest&{selecting(**fields)}") == expected
     assert told(lived, selecting(**fields)) == expected[::-1]
+
+
+def test_an_actor_is_told_by_name_while_it_is_known_and_found_by_name_and_id() -> None:
+    with a_world() as world:
+        push_to(world, "shop", "web", "latest")
+        client = client_of(world)
+        for names, name in (({"u": "alice"}, "alice"), ({}, "u")):
+            world.history = History(world.queries, lambda _, names=names: names)  # type: ignore[misc]
+            (change,) = asked(client)["items"]
+            assert (change["actor"], change["actorUID"]) == (name, "u")
+            for wanted in ("alice", "u", "bob"):
+                found = asked(client, selecting(actor=wanted))["items"]
+                assert found == ([change] if wanted in (name, "u") else [])
 
 
 def test_an_unknown_selector_is_refused(lived: FlaskClient) -> None:
