@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
+from imagestream_es.client import commands
 from imagestream_es.settings import Declared, Settings, SettingsError, option_name, variable_name
 
 Progress = Callable[[int, int], None]
@@ -108,6 +109,10 @@ def main() -> None:
 
     Every option can also be given as the environment variable shown beside it; the command line wins.
     """
+
+
+for _command in commands.COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()

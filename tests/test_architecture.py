@@ -36,6 +36,7 @@ SOCKETS = "imagestream_es.sockets"
 SERVER = "imagestream_es.server"
 SWEEPING = "imagestream_es.sweeping"
 CLI = "imagestream_es.cli"
+CLIENT = "imagestream_es.client"
 API = "api"
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -65,7 +66,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     SOCKETS: {BODIES},
     SERVER: {SETTINGS, BODIES, FRONT, LOGFMT, SOCKETS, "flask", "granian"},
     SWEEPING: set(),
+    CLIENT: {"click", "urllib3", "yaml"},
     CLI: {
+        CLIENT,
         SETTINGS,
         BOOTSTRAP,
         MAINTENANCE,
