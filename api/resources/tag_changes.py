@@ -90,7 +90,7 @@ def listed(call: Call) -> Answer:
     order = call.args.get("order", "") or "newest"
     if order not in ("newest", "oldest"):
         raise Refusal(400, f'order must be newest or oldest, not "{order[:40]}"')
-    window = Window(place_behind(page), order == "newest", page.limit + 1 if page.limit else None)
+    window = Window(place_behind(page), order == "newest", min(page.limit + 1, NOW) if page.limit else None)
     found = call.services.history.changes(_scope(call, selection), window, _chosen(selection), page.at)
     return answer_part(page, found.found, found.position)
 
