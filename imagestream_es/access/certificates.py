@@ -1,0 +1,20 @@
+"""Who shows a client certificate, which the server has verified: the common name, and each organization a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from imagestream_es.access.identity import AUTHENTICATED, User
+
+ISSUER = "certificate"
+
+
+def user_of(certificate: Mapping[str, Any]) -> User | None:
+    """The user that a certificate, in the shape of `ssl.SSLSocket.getpeercert()`, names; None if it names none."""
+    parts = [pair for names in certificate.get("subject", ()) for pair in names]
+    names = [value for key, value in parts if key == "commonName"]
+    if not names or not names[-1]:
+        return None
+    groups = dict.fromkeys(value for key, value in parts if key == "organizationName" and value)
+    return User(names[-1], "", (*groups, AUTHENTICATED), issuer=ISSUER)
