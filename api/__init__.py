@@ -43,10 +43,10 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    add_guards(app, settings)
     for door, resources in GROUPS.items():
         for resource in resources:
             _add_resource(app, services, door, resource)
+    add_guards(app, services, frozenset(app.view_functions))
     counts, metrics = add_metrics(app, services)
     _add_discovery(app, *add_health(app, services), metrics, *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
     add_hooks(app, services)

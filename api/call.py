@@ -16,6 +16,8 @@ from api import bodies
 from api.errors import Refusal, qualified
 from api.schemas.meta import Meta
 from api.validation import findings
+from imagestream_es.access.identity import User
+from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
@@ -73,7 +75,9 @@ class Call:
     namespace: str
     name: str
     args: Mapping[str, str]
-    user: str
+    user: User
+    action: Action
+    """What is asked for, as rules name it"""
     identify: Callable[[], Caller]
     """Makes the caller, and makes them known for ever: for writes alone"""
     media_type: str

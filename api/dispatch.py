@@ -14,9 +14,10 @@ import yaml
 from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
+from api.access import Identity, allows, authenticate, authorize, forbidden
 from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
-from api.call import Answer, Call, Door, InvalidOptions, is_set, position
+from api.call import GROUP_DOOR, Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
@@ -28,7 +29,7 @@ from api.schemas.fields import print_time
 from api.told import told, verb_of
 from api.validation import known
 from api.watch import Watch, options_of
-from imagestream_es.access.identity import UNSECURED, User
+from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller
 from imagestream_es.application.limits import TooMany
 from imagestream_es.application.writer import Unavailable
@@ -37,6 +38,7 @@ from imagestream_es.domain.errors import (
     AlreadyExists,
     BadRequest,
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     Problem,
@@ -81,12 +83,18 @@ def serve(
     `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
     """
     about = told(request)
-    about.resource, about.namespace, about.name, about.user = resource.name, namespace, name, UNSECURED.name
+    about.resource, about.namespace, about.name = resource.name, namespace, name
     about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
     end: Callable[[], None] | None = None
     try:
+        identity = authenticate(request, services.gate)
+        about.user = (identity.impersonator or identity.user).name
+        about.acting_as = identity.user.name if identity.impersonator else ""
         end = services.limits.begin(about.user)
+        args = watch_args(request.args, name) if watched else request.args
+        action = _action(request, door, resource, namespace, "" if watched else name, sub, args, watched=watched)
+        authorize(services.gate, identity.user, action)
         target = _target(resource, sub, door)
         about.resource = f"{resource.name}/{sub}" if sub else resource.name
         form = negotiate(request.headers.get("Accept"), FORMS)
@@ -99,9 +107,10 @@ def serve(
             door=door,
             namespace=namespace,
             name="" if watched else name,
-            args=watch_args(request.args, name) if watched else request.args,
-            user=UNSECURED.name,
-            identify=lambda: _caller(services, UNSECURED, None, at, about.audit_id),
+            args=args,
+            user=identity.user,
+            action=action,
+            identify=lambda: _caller(services, identity, at, about.audit_id, action),
             media_type=request.mimetype,
             data=read_body(request),
             agent=request.headers.get("User-Agent", ""),
@@ -128,11 +137,58 @@ def serve(
     return response
 
 
-def _caller(services: Services, user: User, impersonator: User | None, at: int, audit_id: str) -> Caller:
+def _action(
+    request: Request,
+    door: Door,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    sub: str,
+    args: Mapping[str, str],
+    *,
+    watched: bool,
+) -> Action:
+    """What a request wants to do, as rules name it.
+
+    A list or watch of one name by a field selector counts as one of that object. A namespace is in itself.
+    """
+    watching = watched or (request.method == "GET" and not name and is_set(args, "watch"))
+    verb = verb_of(request.method, named=bool(name), watching=watching)
+    if verb in ("list", "watch"):
+        name = _selected(args, resource)
+    if resource.name == "namespaces":
+        namespace = name
+    return Action(verb, door.group, f"{resource.name}/{sub}" if sub else resource.name, namespace, name)
+
+
+def _selected(args: Mapping[str, str], resource: Resource) -> str:
+    """The one name that a field selector asks for, "" for none."""
+    if not args.get("fieldSelector"):
+        return ""
+    try:
+        return Selection({"fieldSelector": args["fieldSelector"]}, resource.fields).name or ""
+    except Refusal:
+        return ""
+
+
+def _caller(services: Services, identity: Identity, at: int, audit_id: str, action: Action) -> Caller:
     """Who commands, as events name them: the user, and who acts as them, if anybody does. Raises Unavailable."""
-    id_of = services.principals.id_of
-    acting = "" if impersonator is None else id_of(impersonator)
-    return Caller(by=Origin(at=at, actor=id_of(user), impersonator=acting, door="api", request=audit_id))
+    id_of, user, gate = services.principals.id_of, identity.user, services.gate
+    acting = "" if identity.impersonator is None else id_of(identity.impersonator)
+
+    def may_pull(namespace: str, name: str) -> bool:
+        return allows(gate, user, Action("get", GROUP_DOOR.group, "imagestreams/layers", namespace, name))
+
+    return Caller(
+        by=Origin(at=at, actor=id_of(user), impersonator=acting, door="api", request=audit_id),
+        may_pull=may_pull,
+        may_create=allows(gate, user, creation(action)),
+    )
+
+
+def creation(action: Action) -> Action:
+    """The action of making what another one writes, which it needs too if that is not there yet."""
+    return dataclasses.replace(action, verb="create")
 
 
 def _warn(response: Response, warnings: Iterable[str]) -> None:
@@ -400,6 +456,7 @@ def _write_applied(
     assert target.update is not None
     warnings, metadata = call.warnings, merged["metadata"]
     if live is None and target.create is not None:
+        authorize(call.services.gate, call.user, creation(call.action))
         metadata["name"] = metadata.get("name") or call.name
         if metadata["name"] != call.name:
             raise Refusal(
@@ -526,6 +583,9 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             body = invalid(error.kind, door.group, error.name, error.problems)
         case BadRequest():
             body = status(400, error.message)
+        case Forbidden() if call is not None:
+            refused = forbidden(call.user, creation(call.action))
+            body = status(403, refused.message)
         case NotFound() | AlreadyExists() | Conflict() | TagMoved():
             body = _about(error, door)
         case TooMany():

@@ -10,29 +10,36 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 
+from api.access import authenticate, authorize_path
 from api.call import GROUP_DOOR
 from api.dispatch import failure
 from api.errors import Refusal
+from api.told import told
+from imagestream_es.bootstrap import Services
 from imagestream_es.settings import Settings
 
 LONGEST_URL = 8192
 """Bytes of path and query."""
+OPEN = ("/healthz", "/livez", "/readyz", "/hooks/registry")
+"""Paths, with those below, that answer everybody, or have a secret of their own."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _host = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?").fullmatch
 
 
-def add_guards(app: Flask, settings: Settings) -> None:
-    """Have every request looked at first."""
+def add_guards(app: Flask, services: Services, resources: Collection[str]) -> None:
+    """Have every request looked at first; the endpoints of `resources` look themselves who may do what."""
 
     def guard() -> Response | None:
         try:
-            check(request.environ, settings)
+            check(request.environ, services.settings)
+            if request.endpoint not in resources and not is_open(request.path):
+                admit(request, services)
         except Refusal as refusal:
             return failure(refusal, GROUP_DOOR, "")
         return None
@@ -55,6 +62,20 @@ def check(environ: Mapping[str, str], settings: Settings) -> None:
         return
     if open_to_all or "HTTP_AUTHORIZATION" not in environ:
         raise Refusal(403, "a web page of another site may not change anything here")
+
+
+def is_open(path: str) -> bool:
+    """Whether a path answers everybody, or asks for a secret of its own."""
+    return any(path == one or path.startswith(f"{one}/") for one in OPEN)
+
+
+def admit(request: Request, services: Services) -> None:
+    """Let a request for a path outside the resources in. Raises Refusal."""
+    about = told(request)
+    identity = authenticate(request, services.gate)
+    about.user = (identity.impersonator or identity.user).name
+    about.acting_as = identity.user.name if identity.impersonator else ""
+    authorize_path(services.gate, identity.user, request.method, request.path)
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,11 @@ from pathlib import Path
 from random import SystemRandom
 from uuid import uuid4
 
+from imagestream_es.access.files import Reread, Rereader, WrongFile
+from imagestream_es.access.gate import Gate, TokenSource
+from imagestream_es.access.oidc import Claims, KeyFile, KeySource, Oidc, Provider
+from imagestream_es.access.policy import manifests_in, policy_of
+from imagestream_es.access.tokens import TokenFile
 from imagestream_es.application.commands import Commands
 from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
@@ -51,6 +56,7 @@ class Services:
     imports: Imports
     pull_secrets: PullSecrets
     principals: Principals
+    gate: Gate
     limits: Limits
     hub: Hub
     import_controller: ImportController | None
@@ -147,6 +153,53 @@ def internal_registry(settings: Settings) -> InternalRegistry | None:
     return InternalRegistry(url, transport, settings.registry_credentials_file)
 
 
+def access(settings: Settings) -> tuple[Gate, Rereader]:
+    """Who may come in and what they may do, and what rereads the files that say so. Raises SettingsError."""
+    refresh: list[Callable[[], None]] = []
+    sources: list[TokenSource] = []
+    try:
+        setting, rbac = "rbac", settings.rbac
+        rules = Reread(lambda: manifests_in(rbac) if rbac else [], policy_of)
+        if rbac is not None:
+            refresh.append(rules.refresh)
+        if settings.token_auth_file is not None:
+            setting, tokens = "token_auth_file", TokenFile(settings.token_auth_file)
+            refresh.append(tokens.refresh)
+            sources.append(tokens)
+        if settings.oidc_issuer_url is not None:
+            setting, keys = "oidc_jwks_file", _oidc_keys(settings, settings.oidc_issuer_url, refresh)
+            sources.append(Oidc(_claims(settings, settings.oidc_issuer_url), keys))
+    except WrongFile as error:
+        raise SettingsError(setting, str(error)) from error
+    secured, anonymous = settings.authenticates_callers, settings.anonymous_auth == "on"
+    return Gate(rules, sources, secured=secured, anonymous=anonymous), Rereader(refresh)
+
+
+def _claims(settings: Settings, issuer: str) -> Claims:
+    return Claims(
+        issuer=issuer,
+        client_id=settings.oidc_client_id or "",
+        username_claim=settings.oidc_username_claim,
+        username_prefix=settings.oidc_username_prefix or "",
+        groups_claim=settings.oidc_groups_claim or "",
+        groups_prefix=settings.oidc_groups_prefix or "",
+    )
+
+
+def _oidc_keys(settings: Settings, issuer: str, refresh: list[Callable[[], None]]) -> KeySource:
+    if settings.oidc_jwks_file is not None:
+        keys = KeyFile(settings.oidc_jwks_file)
+        refresh.append(keys.refresh)
+        return keys
+    file = settings.oidc_ca_file
+    if file is not None:
+        _read("oidc_ca_file", file)
+    try:
+        return Provider(issuer, ssl.create_default_context(cafile=file))
+    except ssl.SSLError as error:
+        raise SettingsError("oidc_ca_file", f"{file} holds no certificate.") from error
+
+
 def _read(name: str, file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -161,6 +214,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
     process has the directory or that file, PersistenceError if the store can't be used.
     """
     secret, registry = read_secret(settings), internal_registry(settings)
+    gate, rereader = access(settings)
     with ExitStack() as stack:
         if not settings.database_url:
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
@@ -203,6 +257,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         sweeper = Sweeper(store, pushes, registry, clock, tally, interval=interval, grace=grace)
         stack.callback(sweeper.close)
         sweeper.start()
+        stack.callback(rereader.close)
+        rereader.start()
         close = stack.pop_all().close
     return Services(
         settings,
@@ -212,6 +268,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         imports,
         secrets,
         principals,
+        gate,
         Limits(settings.user_requests_per_second, settings.user_concurrency),
         hub,
         controller,

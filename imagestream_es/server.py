@@ -184,7 +184,13 @@ def _resolve(bind: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
 
 def _refuse_exposure(settings: Settings, ip: str) -> None:
     """Without credentials every caller has all rights: nobody beyond this machine may be one."""
-    if not settings.authenticates_callers and not ipaddress.ip_address(ip).is_loopback:
+    if ipaddress.ip_address(ip).is_loopback:
+        return
+    if settings.authenticates_callers and settings.tls_cert_file is None:
+        logger.warning(
+            "credentials come in clear text: without TLS, put a proxy that speaks it before %s", settings.bind
+        )
+    if not settings.authenticates_callers:
         raise SettingsError(
             "bind",
             f"other machines can reach {settings.bind}, and without credentials everybody there would have all "

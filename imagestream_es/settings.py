@@ -134,6 +134,14 @@ def parse_switch(text: str) -> str:
     return text
 
 
+def parse_issuer(text: str) -> str:
+    """The URL of an OpenID Connect provider, unchanged. Raises ValueError, without the text."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("not a URL of the form https://HOST/PATH, without user, query and fragment.")
+    return text
+
+
 def parse_registry_url(text: str) -> str:
     """The URL of a registry, `http://HOST:PORT` or with https, without a final slash. Raises ValueError."""
     match = re.fullmatch(r"(https?)://([^/?#@]+)/?", text)
@@ -302,6 +310,72 @@ class Settings:
         ),
     ] = None
 
+    token_auth_file: Annotated[
+        Path | None,
+        Declared(
+            "FILE", Path, 'Bearer tokens, on each line token,user,uid,"group1,group2"; read again when it changes.'
+        ),
+    ] = None
+
+    oidc_issuer_url: Annotated[
+        str | None,
+        Declared("URL", parse_issuer, "Accept the tokens that this OpenID Connect provider has signed."),
+    ] = None
+
+    oidc_client_id: Annotated[
+        str | None,
+        Declared("ID", str, "For whom those tokens must be made out."),
+    ] = None
+
+    oidc_username_claim: Annotated[
+        str,
+        Declared("CLAIM", str, "What in such a token is the name of the user."),
+    ] = "sub"
+
+    oidc_username_prefix: Annotated[
+        str | None,
+        Declared(
+            "TEXT",
+            str,
+            "What is put before that name: the URL and # if not given, unless the claim is email; - for none.",
+        ),
+    ] = None
+
+    oidc_groups_claim: Annotated[
+        str | None,
+        Declared("CLAIM", str, "What in such a token is the name, or the names, of the user's groups."),
+    ] = None
+
+    oidc_groups_prefix: Annotated[
+        str | None,
+        Declared("TEXT", str, "What is put before the names of groups."),
+    ] = None
+
+    oidc_ca_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "Certificate authorities (PEM) of the provider; those of the system if not given."),
+    ] = None
+
+    oidc_jwks_file: Annotated[
+        Path | None,
+        Declared("FILE", Path, "The provider's keys (a JSON web key set), where the provider can't be reached."),
+    ] = None
+
+    anonymous_auth: Annotated[
+        str,
+        Declared("on|off", parse_switch, "Let in who shows no credentials as system:anonymous, where some are needed."),
+    ] = "off"
+
+    rbac: Annotated[
+        Path | None,
+        Declared(
+            "DIR",
+            Path,
+            "Who may do what: manifests of Role, ClusterRole, RoleBinding and ClusterRoleBinding; read again when they "
+            "change.",
+        ),
+    ] = None
+
     user_requests_per_second: Annotated[
         int | None,
         Declared("N", parse_count, "Requests that one user may send a second; without it, as many as they like."),
@@ -329,6 +403,15 @@ class Settings:
             raise SettingsError("tls_private_key_file", "needed beside --tls-cert-file.")
         if self.client_ca_file is not None and self.tls_cert_file is None:
             raise SettingsError("client_ca_file", "needs TLS: --tls-cert-file and --tls-private-key-file.")
+        if self.oidc_issuer_url is not None and not self.oidc_client_id:
+            raise SettingsError("oidc_client_id", "needed beside --oidc-issuer-url.")
+        for name in ("oidc_client_id", "oidc_groups_claim", "oidc_ca_file", "oidc_jwks_file"):
+            if getattr(self, name) is not None and self.oidc_issuer_url is None:
+                raise SettingsError("oidc_issuer_url", f"needed beside {option_name(name)}.")
+        for name in ("anonymous_auth", "rbac"):
+            if getattr(self, name) not in (None, "off") and not self.authenticates_callers:
+                problem = "of no use without credentials: --token-auth-file, --oidc-issuer-url or --client-ca-file."
+                raise SettingsError(name, problem)
 
     @property
     def watches(self) -> int:
@@ -338,4 +421,4 @@ class Settings:
     @property
     def authenticates_callers(self) -> bool:
         """Whether callers can prove who they are; if not, whoever reaches the port may do everything."""
-        return False
+        return any(file is not None for file in (self.token_auth_file, self.oidc_issuer_url, self.client_ca_file))

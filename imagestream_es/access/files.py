@@ -55,7 +55,9 @@ class Reread(Generic[T]):
         if seen != self._look():
             return  # it changed meanwhile: the next look takes all of it
         self._seen, self._told, self.value = seen, None, value
-        _logger.info("read again: %s", ", ".join(str(path) for path in self._paths()[:5]) or "nothing is there any more")
+        _logger.info(
+            "read again: %s", ", ".join(str(path) for path in self._paths()[:5]) or "nothing is there any more"
+        )
 
     def _paths(self) -> list[Path]:
         try:

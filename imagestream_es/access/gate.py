@@ -52,6 +52,11 @@ class Gate:
         self._told = float("-inf")
 
     @property
+    def is_open(self) -> bool:
+        """Whether no credentials are needed: then everybody may do everything."""
+        return not self._secured
+
+    @property
     def policy(self) -> Policy:
         """The policy that holds now."""
         return self._rules.value

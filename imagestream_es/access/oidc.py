@@ -207,7 +207,10 @@ class Provider:
         self._issuer = issuer
         self._now = now
         self._pool = urllib3.PoolManager(
-            ssl_context=trust, retries=False, timeout=urllib3.Timeout(total=PATIENCE / 2), headers={"Connection": "close"}
+            ssl_context=trust,
+            retries=False,
+            timeout=urllib3.Timeout(total=PATIENCE / 2),
+            headers={"Connection": "close"},
         )
         self._keys: Keys = ()
         self._lock = threading.Lock()

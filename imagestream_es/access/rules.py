@@ -77,7 +77,9 @@ class _Loader(yaml.CSafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in found:
-                raise WrongFile(f"{self.path}, line {key_node.start_mark.line + 1}: the key {key!r} is no text, or twice.")
+                raise WrongFile(
+                    f"{self.path}, line {key_node.start_mark.line + 1}: the key {key!r} is no text, or twice."
+                )
             found[key] = self.construct_object(value_node, deep=True)
 
 
@@ -97,7 +99,7 @@ def _documents(path: Path) -> Iterator[_Map]:
     loader = _Loader(read(path))
     loader.path = str(path)
     try:
-        while loader.check_data():
+        while loader.check_data():  # type: ignore[no-untyped-call]
             document = loader.get_data()
             if document is None:
                 continue
@@ -128,9 +130,16 @@ def _flat(document: _Map) -> Iterator[_Map]:
 
 def _add(found: Manifests, document: _Map) -> None:
     kind = document.get("kind")
-    if document.get("apiVersion") != VERSION or kind not in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
+    if document.get("apiVersion") != VERSION or kind not in (
+        "Role",
+        "ClusterRole",
+        "RoleBinding",
+        "ClusterRoleBinding",
+    ):
         what = f"{kind} of {document.get('apiVersion')}"
-        raise WrongFile(f"{document.place}: {what} is no Role, ClusterRole, RoleBinding or ClusterRoleBinding of {VERSION}.")
+        raise WrongFile(
+            f"{document.place}: {what} is no Role, ClusterRole, RoleBinding or ClusterRoleBinding of {VERSION}."
+        )
     metadata = _object(document, "metadata")
     name, namespace = _text(metadata, "name"), ""
     if not kind.startswith("Cluster"):

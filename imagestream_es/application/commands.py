@@ -23,6 +23,7 @@ from imagestream_es.domain.errors import (
     BadRequest,
     Conflict,
     FieldProblem,
+    Forbidden,
     Invalid,
     NotFound,
     Problem,
@@ -54,10 +55,14 @@ Ownership = Callable[[ImageStream | None, ImageStream], Sequence[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who commands: the origin for events, from which other streams they may take images, and what they own."""
+    """Who commands: the origin for events, from which other streams they may take images, and what they own.
+
+    `may_create` says whether a write of what is not there may make it.
+    """
 
     by: Origin
     may_pull: Callable[[str, str], bool] = anyone
+    may_create: bool = True
     ownership: Ownership | None = None
 
 
@@ -289,7 +294,7 @@ class Commands:
     ) -> tuple[TagView, bool]:
         """Write a spec tag, and the stream if there is none; answers the tag, and whether it is new.
 
-        Raises NotFound, Conflict, Invalid, BadRequest, TagMoved.
+        Raises NotFound, Conflict, Invalid, BadRequest, Forbidden, TagMoved.
         """
         uid = self.make_uid()
 
@@ -299,6 +304,8 @@ class Commands:
             stream.check_image(tag, expected.image, resource)
             _check_labels(stream, tag, write)
             old = stream.tags.get(tag, streams.NO_TAG).spec if stream.exists else None
+            if old is None and not caller.may_create:
+                raise Forbidden(resource, f"{name}:{tag}")
             new = self._wanted(write, old, stream, tag)
             self._write_tag(work, caller, stream, new, tag, uid)
             return stream, old is None

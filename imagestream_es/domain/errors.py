@@ -58,6 +58,14 @@ class TagMoved(DomainError):
 
 
 @dataclass
+class Forbidden(DomainError):
+    """The caller may not make what is not there."""
+
+    resource: str
+    name: str
+
+
+@dataclass
 class BadRequest(DomainError):
     """The request makes no sense whatever the state is."""
 
