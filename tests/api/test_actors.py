@@ -12,15 +12,15 @@ from flask.testing import FlaskClient
 from imagestream_es.access.identity import User
 
 SPACE = "/apis/image.openshift.io/v1/namespaces/team"
-ALICE = User("alice", issuer="token-file")
-ROBOT = User("system:serviceaccount:team:robot", issuer="certificate")
+ALICE = User("alice", groups=("system:masters",), issuer="token-file")
+ROBOT = User("system:serviceaccount:team:robot", groups=("system:masters",), issuer="certificate")
 FIRST = {"metadata": {"name": "app"}}
 
 
 @pytest.fixture
 def be(monkeypatch: pytest.MonkeyPatch) -> Callable[[User], None]:
     """Have all requests from here on come from a user."""
-    return lambda user: monkeypatch.setattr("api.dispatch.UNSECURED", user)
+    return lambda user: monkeypatch.setattr("imagestream_es.access.gate.Gate.authenticate", lambda *_: user)
 
 
 def origins(client: FlaskClient) -> list[dict[str, Any]]:
