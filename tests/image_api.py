@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from api import create_app
 from imagestream_es.application.commands import NOTHING_EXPECTED
+from imagestream_es.bootstrap import access
 from imagestream_es.domain.image_stream import DesiredStream
 from imagestream_es.settings import Settings
 
@@ -28,6 +29,7 @@ class _Present:
     settings = Settings(internal_registry=REGISTRY, access_log="off")
     imports = None
     witness = SimpleNamespace(check=lambda: None)
+    gate = access(settings)[0]
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -1,0 +1,343 @@
+"""Every verb on every resource by every sort of caller: what may be done, told by a table, and ways round it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from joserfc import jwk, jwt
+
+from api import create_app
+from imagestream_es.settings import Settings
+
+IMAGE = "/apis/image.openshift.io/v1"
+ISSUER = "https://issuer.example.com"
+KEY = jwk.RSAKey.generate_key(2048, {"kid": "k1"})
+
+USERS = {"viewer": "view", "editor": "edit", "pusher": "image-pusher", "admin": "admin"}
+"""Who has which role in the namespace `team`."""
+TOKENS = (
+    "".join(f"{name}-token,{name},\n" for name in [*USERS, "other", "namer"]) + 'root-token,root,,"system:masters"\n'
+)
+BINDING = """apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: {user}, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}
+subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]
+---
+"""
+NAMED = """apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: named, namespace: team}
+rules:
+- {verbs: ["*"], apiGroups: [image.openshift.io], resources: [imagestreams], resourceNames: [web]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: named, namespace: team}
+roleRef: {kind: Role, name: named}
+subjects: [{kind: User, name: namer}]
+"""
+
+
+def signed(**claims: Any) -> str:
+    told = {"iss": ISSUER, "aud": "streams", "sub": "oidc", "exp": int(time.time()) + 3600, **claims}
+    return jwt.encode({"alg": "RS256", "kid": "k1"}, told, KEY)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    directory = tmp_path_factory.mktemp("access")
+    (directory / "tokens").write_text(TOKENS)
+    (directory / "keys").write_bytes(__import__("orjson").dumps({"keys": [KEY.as_dict(private=False)]}))
+    (directory / "rbac").mkdir()
+    bindings = [BINDING.format(user=user, namespace="team", role=role) for user, role in USERS.items()]
+    bindings.append(BINDING.format(user="other", namespace="elsewhere", role="admin"))
+    (directory / "rbac" / "rules.yaml").write_text("".join(bindings) + NAMED)
+    settings = Settings(
+        data_dir=directory / "data",
+        import_controller="off",
+        access_log="off",
+        token_auth_file=directory / "tokens",
+        rbac=directory / "rbac",
+        oidc_issuer_url=ISSUER,
+        oidc_client_id="streams",
+        oidc_jwks_file=directory / "keys",
+    )
+    app = create_app(settings)
+    client = app.test_client()
+    for namespace in ("team", "elsewhere"):
+        body = {"metadata": {"name": "web"}, "spec": {"tags": [{"name": "latest"}]}}
+        answer = client.post(f"{IMAGE}/namespaces/{namespace}/imagestreams", json=body, headers=bearer("root-token"))
+        assert answer.status_code == 201
+    yield client
+    app.extensions["imagestream"].close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+CALLERS: dict[str, Callable[[], dict[str, str]]] = {
+    "none": dict,
+    "wrong": lambda: bearer("no-such-token"),
+    "expired": lambda: bearer(signed(exp=int(time.time()) - 10)),
+    **{name: lambda name=name: bearer(f"{name}-token") for name in ("other", *USERS)},  # type: ignore[misc]
+}
+ALL = ("viewer", "editor", "admin")
+WRITERS = ("editor", "admin")
+EVERYBODY = ("other", "pusher", *ALL)
+READ = {"get": ALL, "list": ALL, "watch": ALL}
+WRITE = dict.fromkeys(("create", "update", "patch", "delete", "deletecollection"), WRITERS)
+NOBODY = dict.fromkeys(("get", "list", "watch", *WRITE), ())
+
+ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
+    "image.openshift.io/images": NOBODY,
+    "image.openshift.io/imagesignatures": NOBODY,
+    "image.openshift.io/imagestreamimages": READ,
+    "image.openshift.io/imagestreamimports": {"create": WRITERS},
+    "image.openshift.io/imagestreammappings": {"create": WRITERS},
+    "image.openshift.io/imagestreams": READ | WRITE,
+    "image.openshift.io/imagestreams/layers": {"get": ("editor", "admin", "pusher")},
+    "image.openshift.io/imagestreams/secrets": {"get": WRITERS},
+    "image.openshift.io/imagestreams/status": {"get": ALL, "update": (), "patch": ()},
+    "image.openshift.io/imagestreamtags": READ | WRITE,
+    "image.openshift.io/imagetags": READ | WRITE,
+    "history.imagestream-es.io/tagchanges": READ,
+    "history.imagestream-es.io/imageusages": READ,
+    "history.imagestream-es.io/diffs": READ,
+    "history.imagestream-es.io/rollbacks": {"create": WRITERS},
+    "/events": READ,
+    "/namespaces": {"get": ALL, "list": (), "create": ()},
+    "/ungroupedimagestreams": READ | WRITE,
+    "authentication.k8s.io/selfsubjectreviews": {"create": EVERYBODY},
+    "authorization.k8s.io/selfsubjectaccessreviews": {"create": EVERYBODY},
+    "authorization.k8s.io/selfsubjectrulesreviews": {"create": EVERYBODY},
+    "authorization.k8s.io/subjectaccessreviews": {"create": ()},
+    "user.openshift.io/users": {"get": ()},
+}
+"""Who may do what in `team`, for each verb of each resource that discovery tells. What is not here has no rule."""
+
+METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "watch": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "delete": "DELETE",
+    "deletecollection": "DELETE",
+}
+
+
+def offered(client: FlaskClient) -> Iterator[tuple[str, str, bool]]:
+    """Group version, resource and whether it has a namespace, of all that discovery tells, with their verbs."""
+    prefixes = ["/api/v1", "/oapi/v1"]
+    groups = client.get("/apis", headers=bearer("root-token")).get_json()["groups"]
+    prefixes += [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
+    for prefix in prefixes:
+        for resource in client.get(prefix, headers=bearer("root-token")).get_json()["resources"]:
+            for verb in resource["verbs"]:
+                yield prefix, f"{resource['name']} {verb}", resource["namespaced"]
+
+
+def path_of(prefix: str, resource: str, verb: str, namespaced: bool, namespace: str) -> str:
+    name, _, sub = resource.partition("/")
+    where = f"/namespaces/{namespace}" if namespaced else ""
+    path = f"{prefix}{where}/{name}"
+    if sub or verb in ("get", "update", "patch", "delete"):
+        path += f"/{namespace if name == 'namespaces' else 'none'}"
+    if sub:
+        path += f"/{sub}"
+    return path + ("?watch=1&timeoutSeconds=1&sendInitialEvents=false" if verb == "watch" else "")
+
+
+def test_every_verb_on_every_resource_has_its_rule(client: FlaskClient) -> None:
+    wrong = []
+    for prefix, what, namespaced in offered(client):
+        resource, verb = what.split()
+        group = "image.openshift.io" if prefix == "/oapi/v1" else prefix.split("/")[2] if prefix != "/api/v1" else ""
+        row = ALLOWED.get(f"{group}/{resource}")
+        assert row is not None, f"{group}/{resource} is new: say in the table who may do what with it"
+        assert verb in row, f"{verb} of {group}/{resource} is new: say in the table who may do it"
+        path = path_of(prefix, resource, verb, namespaced, "team")
+        for caller, credentials in CALLERS.items():
+            if verb == "watch" and caller in row[verb]:
+                continue  # it would be open; other tests watch
+            # A dry run is decided alike.
+            separator = "&" if "?" in path else "?"
+            answer = client.open(f"{path}{separator}dryRun=All", method=METHODS[verb], headers=credentials())
+            expected = (401,) if caller in ("none", "wrong", "expired") else (403,)
+            refused = caller not in row[verb]
+            if refused != (answer.status_code in (401, 403)) or (refused and answer.status_code not in expected):
+                wrong.append((caller, verb, path, answer.status_code))
+            if answer.status_code >= 500:
+                wrong.append((caller, verb, path, answer.status_code))
+            answer.close()
+    assert not wrong
+
+
+def test_a_refusal_hides_what_is_there(client: FlaskClient) -> None:
+    found = [
+        client.get(f"{IMAGE}/namespaces/elsewhere/imagestreams/{name}", headers=bearer("viewer-token"))
+        for name in ("web", "none")
+    ]
+    assert [answer.status_code for answer in found] == [403, 403]
+    texts = [answer.get_data(as_text=True).replace("none", "web") for answer in found]
+    assert texts[0] == texts[1]
+    assert found[0].get_json()["message"] == (
+        'imagestreams.image.openshift.io "web" is forbidden: User "viewer" cannot get resource "imagestreams" '
+        'in API group "image.openshift.io" in the namespace "elsewhere"'
+    )
+
+
+def test_what_is_wrong_with_a_credential_is_not_told(client: FlaskClient) -> None:
+    answer = client.get(f"{IMAGE}/images", headers=bearer("wrong"))
+    assert answer.status_code == 401
+    assert answer.get_json()["message"] == "Unauthorized"
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+
+
+TARGET = f"{IMAGE}/namespaces/elsewhere/imagestreams/web"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{IMAGE}/namespaces/ELSEWHERE/imagestreams/web",
+        f"{IMAGE}/namespaces/elsewhere/ImageStreams/web",
+        f"{IMAGE}/namespaces/elsewhere./imagestreams/web",
+        f"{IMAGE}/namespaces//elsewhere/imagestreams/web",
+        f"{IMAGE}//namespaces/elsewhere/imagestreams/web",
+        "//apis/image.openshift.io/v1/namespaces/elsewhere/imagestreams/web",
+        f"{IMAGE}/namespaces/team%2f..%2felsewhere/imagestreams/web",
+        f"{IMAGE}/namespaces/team/../elsewhere/imagestreams/web",
+        f"{IMAGE}/namespaces/team/%2e%2e/elsewhere/imagestreams/web",
+        f"{IMAGE}/namespaces/elsewhere;x/imagestreams/web",
+        f"{IMAGE}/namespaces/elsewhere%00/imagestreams/web",
+        f"{IMAGE}/namespaces/elsewhere/imagestreams/web/",
+        f"{IMAGE}/namespaces/elsewhere/imagestreams/web/status",
+        f"{IMAGE}/namespaces/elsewhere/imagestreams/web/layers",
+        f"{IMAGE}/namespaces/elsewhere/imagestreams/web/nothing",
+        f"{IMAGE}/namespaces/\uff45lsewhere/imagestreams/web",
+        "/oapi/v1/namespaces/elsewhere/imagestreams/web",
+        "/oapi/v1/namespaces/elsewhere/imagestreams",
+        "/api/v1/namespaces/elsewhere/ungroupedimagestreams/web",
+        "/api/v1/namespaces/elsewhere",
+        f"{IMAGE}/watch/namespaces/elsewhere/imagestreams/web",
+        f"{IMAGE}/watch/namespaces/elsewhere/imagestreams",
+        f"{IMAGE}/imagestreams",
+        f"{IMAGE}/imagestreams?fieldSelector=metadata.namespace%3Dteam",
+        f"{IMAGE}/imagestreams?watch=1&fieldSelector=metadata.namespace%3Dteam",
+        f"{IMAGE}/namespaces/elsewhere/imagestreams?fieldSelector=metadata.name%3Dweb",
+        f"{IMAGE}/namespaces/elsewhere/imagestreamtags/web:latest",
+        f"{IMAGE}/namespaces/elsewhere/imagestreamtags/team%2Fweb:latest",
+        "/healthz/../apis/image.openshift.io/v1/images",
+        "/metrics",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_no_spelling_of_a_path_shows_what_is_elsewhere(client: FlaskClient, path: str, method: str) -> None:
+    answer = client.open(path, method=method, headers=bearer("viewer-token"))
+    assert 400 <= answer.status_code < 500
+    assert client.open(path, method=method).status_code in (400, 401, 404)
+
+
+@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "_method"])
+def test_no_header_makes_another_method_of_one(client: FlaskClient, header: str) -> None:
+    path = f"{IMAGE}/namespaces/team/imagestreams/web"
+    answer = client.get(f"{path}?_method=DELETE", headers={**bearer("viewer-token"), header: "DELETE"})
+    assert answer.status_code == 200
+    answer = client.delete(path, headers={**bearer("viewer-token"), header: "GET"})
+    assert answer.status_code == 403
+    assert client.head(path, headers=bearer("viewer-token")).status_code == 200
+
+
+def test_a_rule_for_a_name_lets_nobody_create_or_list(client: FlaskClient) -> None:
+    space, who = f"{IMAGE}/namespaces/team/imagestreams", bearer("namer-token")
+    body = {"metadata": {"name": "web"}}
+    assert client.get(f"{space}/web", headers=who).status_code == 200
+    assert client.get(f"{space}/db", headers=who).status_code == 403
+    assert client.get(space, headers=who).status_code == 403
+    assert client.get(f"{space}?fieldSelector=metadata.name%3Dweb", headers=who).status_code == 200
+    assert client.get(f"{space}?fieldSelector=metadata.name!%3Dweb", headers=who).status_code == 403
+    assert client.post(space, json=body, headers=who).status_code == 403
+    assert client.delete(f"{space}?fieldSelector=metadata.name%3Dweb", headers=who).status_code == 403
+    apply = "?fieldManager=me&dryRun=All"
+    kind = "application/apply-patch+yaml"
+    whole = b"apiVersion: image.openshift.io/v1\nkind: ImageStream\nmetadata: {name: web}\n"
+    assert client.patch(f"{space}/web{apply}", data=whole, content_type=kind, headers=who).status_code == 200
+
+
+def test_two_authorizations_are_none(client: FlaskClient) -> None:
+    for pair in (("viewer-token", "root-token"), ("root-token", "viewer-token"), ("root-token", "root-token")):
+        headers = [("Authorization", f"Bearer {token}") for token in pair]
+        assert client.get(f"{IMAGE}/namespaces/team/imagestreams", headers=headers).status_code == 401
+
+
+def test_a_tag_of_another_namespace_needs_the_right_to_pull_there(client: FlaskClient) -> None:
+    tag = {
+        "metadata": {"name": "web:stolen"},
+        "tag": {"name": "stolen", "from": {"kind": "ImageStreamTag", "namespace": "elsewhere", "name": "web:latest"}},
+    }
+    path = f"{IMAGE}/namespaces/team/imagestreamtags?dryRun=All"
+    answer = client.post(path, json=tag, headers=bearer("editor-token"))
+    assert answer.status_code == 422
+    assert "Forbidden" in answer.get_json()["message"]
+    assert "Forbidden" not in client.post(path, json=tag, headers=bearer("root-token")).get_data(as_text=True)
+
+
+def test_nobody_acts_as_another_without_the_right_to(client: FlaskClient) -> None:
+    path = "/apis/user.openshift.io/v1/users/~"
+    for header in ("Impersonate-User", "impersonate-user"):
+        refused = client.get(path, headers={**bearer("admin-token"), header: "root"})
+        assert refused.status_code == 403
+        assert "cannot impersonate" in refused.get_json()["message"]
+    for headers in ({"Impersonate-Group": "system:masters"}, {"Impersonate-Uid": "1"}, {"Impersonate-Extra-A": "b"}):
+        assert client.get(path, headers={**bearer("admin-token"), **headers}).status_code == 400
+    headers = {**bearer("root-token"), "Impersonate-User": "viewer"}
+    assert client.get(path, headers=headers).get_json()["metadata"]["name"] == "viewer"
+    assert client.get(f"{IMAGE}/namespaces/team/imagestreams", headers=headers).status_code == 200
+    assert client.get(f"{IMAGE}/namespaces/elsewhere/imagestreams", headers=headers).status_code == 403
+
+
+def test_health_answers_everybody_and_nothing_else_does(client: FlaskClient) -> None:
+    for path in ("/healthz", "/livez", "/readyz", "/readyz/store"):
+        assert client.get(path).status_code == 200
+    for path in ("/", "/version", "/api", "/apis", "/openapi/v2", "/openapi/v3", "/docs", "/metrics", "/nothing"):
+        assert client.get(path).status_code == 401
+    for path in ("/", "/version", "/api", "/apis", "/openapi/v2", "/openapi/v3", "/docs"):
+        assert client.get(path, headers=bearer("other-token")).status_code == 200
+    assert client.post("/hooks/registry", headers=bearer("root-token")).status_code == 401
+
+
+def review(client: FlaskClient, who: str, kind: str, **spec: Any) -> dict[str, Any]:
+    group = "authorization.k8s.io/v1"
+    body = {"kind": kind, "apiVersion": group, "spec": spec}
+    answer = client.post(f"/apis/{group}/{kind.lower()}s", json=body, headers=bearer(who))
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    status: dict[str, Any] = answer.get_json()["status"]
+    return status
+
+
+def test_reviews_tell_what_is_allowed(client: FlaskClient) -> None:
+    asked = {"namespace": "team", "verb": "update", "group": "image.openshift.io", "resource": "imagestreams"}
+    kind = "SelfSubjectAccessReview"
+    for who, allowed in (("viewer-token", False), ("editor-token", True), ("other-token", False)):
+        assert review(client, who, kind, resourceAttributes=asked)["allowed"] is allowed
+    layers = {**asked, "subresource": "layers"}
+    assert review(client, "pusher-token", kind, resourceAttributes=layers)["allowed"]
+    assert not review(client, "viewer-token", kind, resourceAttributes=layers)["allowed"]
+    others = {"user": "pusher", "resourceAttributes": layers}
+    assert review(client, "root-token", "SubjectAccessReview", **others)["allowed"]
+    nobody = {"user": "nobody", "resourceAttributes": layers}
+    assert not review(client, "root-token", "SubjectAccessReview", **nobody)["allowed"]
+    path = {"path": "/metrics", "verb": "get"}
+    assert not review(client, "viewer-token", kind, nonResourceAttributes=path)["allowed"]
+    rules = review(client, "viewer-token", "SelfSubjectRulesReview", namespace="team")
+    assert any("imagestreams" in rule["resources"] for rule in rules["resourceRules"])
+    rules = review(client, "viewer-token", "SelfSubjectRulesReview", namespace="elsewhere")
+    assert not any("imagestreams" in rule["resources"] for rule in rules["resourceRules"])
