@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 -- a command imports what it needs when it runs, so that help and completion stay quick
-"""The commands that ask a running service about the past: log, blame, show, diff, where."""
+"""The commands that ask a running service about the past, and the one that goes back to it."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def blame(connection: Connection, target: dict[str, str | None], output: str) ->
 )
 @asking
 def show(connection: Connection, target: dict[str, str | None], output: str) -> None:
-    """Print what a tag names, or named: `@{2026-03-01T12:00Z}` is a time, `@{3}` is three changes of its image ago.
+    """Print what a tag names, or named: `@{2026-03-01T12:00Z}` is a time, `@{3}` is three images ago.
 
     With `--output json`, the ImageStreamTag as the API answered it then. A time without a zone is the machine's own.
     """
@@ -199,14 +199,21 @@ def _as_of(connection: Connection, target: dict[str, str | None]) -> str:
     at = target["at"] or ""
     if not at.isdecimal():
         return _time(at) if at else ""
-    ago = int(at)
+    ago, last, seen = int(at), "", 0
     moved = (one for page in _changes(connection, target) for one in page if one["action"] not in _STILL)
     for number, change in enumerate(moved):
-        if number == ago:
-            if change["action"] == "Deleted":
-                raise click.ClickException(f"the tag was deleted {ago} changes ago, at position {change['position']}")
-            return str(change["position"])
-    raise click.ClickException(f"the tag has not changed {ago} times: log tells its changes")
+        image = change.get("to", {}).get("image", "")
+        if number == 0 and not image:
+            seen = 1  # so that 0 is now: the tag is gone
+            if ago == 0:
+                raise click.ClickException(
+                    f"the tag was deleted at position {change['position']}: @{{1}} is before that"
+                )
+        if image and image != last:
+            if seen == ago:
+                return str(change["position"])
+            seen, last = seen + 1, image
+    raise click.ClickException(f"the tag has not had so many images: it had {seen} in all, and log tells them")
 
 
 def _time(text: str) -> str:
@@ -288,4 +295,61 @@ def where(connection: Connection, digest: tuple[str, ...], namespace: str | None
         raise click.ClickException("no tag ever named that, as far as you may see: give the whole digest")
 
 
-COMMANDS = (log, blame, show, diff, where)
+@click.command()
+@click.argument("target", metavar="NAMESPACE/STREAM:TAG", callback=_target("NAMESPACE/STREAM:TAG", ("stream", "tag")))
+@click.option("--to-position", metavar="POSITION", type=click.IntRange(min=1), help="To what it named then.")
+@click.option("--changes-ago", metavar="N", type=click.IntRange(min=1), help="Back so many images.")
+@click.option("--to-image", metavar="DIGEST", help="To this image, which it named at any time.")
+@click.option("--expected-image", metavar="DIGEST", default="", help="Only if this is what it names now.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; kept for ever.")
+@click.option("--dry-run", is_flag=True, help="Tell what would happen, and change nothing.")
+@asking
+def rollback(
+    connection: Connection,
+    target: dict[str, str | None],
+    to_position: int | None,
+    changes_ago: int | None,
+    to_image: str | None,
+    *,
+    expected_image: str,
+    reason: str,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Move a tag back to an image that it named before, with the tags that follow it.
+
+    Give one of --to-position, --changes-ago and --to-image.
+    """
+    from imagestream_es.client.connection import HISTORY
+    from imagestream_es.client.printing import printable, short, write_json
+
+    aims = {"toPosition": to_position, "changesAgo": changes_ago, "toImage": to_image}
+    given = {name: value for name, value in aims.items() if value is not None}
+    if len(given) != 1:
+        raise click.UsageError("Give one of --to-position, --changes-ago and --to-image.")
+    spec = {
+        "stream": target["stream"],
+        "tag": target["tag"],
+        "reason": reason,
+        "expectedImage": expected_image,
+        **given,
+    }
+    body = {"apiVersion": HISTORY.removeprefix("/apis/"), "kind": "Rollback", "metadata": {"name": "rollback"}}
+    path = f"{HISTORY}/namespaces/{target['namespace']}/rollbacks"
+    found = connection.create(path, {"dryRun": "All"} if dry_run else {}, {**body, "spec": spec})
+    if output == "json":
+        write_json([found])
+        return
+    status = found["status"]
+    before, after = short(status.get("from")) or "nothing", short(status["to"])
+    moved = "Would move" if dry_run else "Moved" if "position" in status else "Left"
+    where = f" at position {status['position']}" if "position" in status else ""
+    name = printable(f"{target['namespace']}/{target['stream']}:{target['tag']}")
+    click.echo(f"{moved} {name} from {before} to {after}{where}, which it named since {status['restoredPosition']}.")
+    if status["followers"]:
+        click.echo(f"With it: {printable(', '.join(status['followers']))}")
+    for warning in status.get("warnings", ()):
+        click.echo(f"Warning: {printable(warning)}", err=True)
+
+
+COMMANDS = (log, blame, show, diff, where, rollback)

@@ -1,4 +1,4 @@
-"""One connection to a service: reads, pages followed, errors told in a line that says what to do."""
+"""One connection to a service: requests, pages followed, errors told in a line that says what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NoAnswer(Exception):
 
 
 class Connection:
-    """Reads from the service that `access` names. Raises WrongConfiguration."""
+    """Asks the service that `access` names. Raises WrongConfiguration."""
 
     def __init__(self, access: Access) -> None:
         url = urlsplit(access.server)
@@ -47,9 +47,17 @@ class Connection:
 
     def get(self, path: str, query: Mapping[str, str | list[str]] | None = None) -> dict[str, Any]:
         """The object at a path. Raises NoAnswer."""
-        asked = f"{self._server}{quote(path, safe='/:@')}?{urlencode(query or {}, doseq=True)}".rstrip("?")
+        return self._ask("GET", path, query or {}, None)
+
+    def create(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
+        """What came of an object that was posted to a path. Raises NoAnswer."""
+        return self._ask("POST", path, query, json.dumps(body).encode())
+
+    def _ask(self, method: str, path: str, query: Mapping[str, str | list[str]], body: bytes | None) -> dict[str, Any]:
+        asked = f"{self._server}{quote(path, safe='/:@')}?{urlencode(query, doseq=True)}".rstrip("?")
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
-            answer = self._pool.request("GET", asked, headers=self._headers, redirect=False)
+            answer = self._pool.request(method, asked, body=body, headers=headers, redirect=False)
         except urllib3.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 raise NoAnswer(
@@ -58,15 +66,18 @@ class Connection:
             raise NoAnswer(
                 f"{self._server} shows a certificate that is not trusted: give its authority with --ca-file ({error})"
             ) from error
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise NoAnswer(
                 f"{self._server} does not answer: is it running, and is --server right? ({error})"
             ) from error
+        except urllib3.exceptions.HTTPError as error:
+            unknown = "" if body is None else "; whether it was done is unknown: look with log"
+            raise NoAnswer(f"{self._server} did not finish its answer{unknown} ({error})") from error
         try:
             found = json.loads(answer.data)
         except ValueError:
             found = None
-        if answer.status == 200 and isinstance(found, dict):
+        if answer.status in (200, 201) and isinstance(found, dict):
             return found
         raise _refused(self._server, answer.status, found)
 
@@ -107,7 +118,7 @@ def _refused(server: str, status: int, found: Any) -> NoAnswer:
     elif status == 401:
         text = f"{server} does not know you: give a valid token with --token ({message})"
     elif status == 403:
-        text = f"you may not read this: ask for the right to ({message})"
+        text = f"you may not do this: ask for the right to ({message})"
     else:
         text = message or f"{server} answered {status}"
     return NoAnswer(text, status)

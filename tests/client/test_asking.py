@@ -99,8 +99,8 @@ def test_show_goes_back_by_changes_and_by_time(incident: Any, ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("shop/web:latest@{11}", "has not changed 11 times"),
-        ("shop/web:v0@{0}", "deleted 0 changes ago"),
+        ("shop/web:latest@{11}", "it had 11 in all"),
+        ("shop/web:v0@{0}", "was deleted at position"),
         ("shop/web:latest@{yesterday}", "is no time"),
         ("shop/web:latest@{2001-01-01T00:00Z}", "not found"),
     ],
@@ -132,6 +132,25 @@ def test_the_history_of_a_deleted_stream_is_still_read(incident: Any, ask: Ask) 
     (shown,) = items(ask("show", "shop/web:latest@{1}", "-o", "json"))
     assert shown["image"]["metadata"]["name"] == digest(666)
     assert "no tag of that stream" in ask("blame", "shop/web").stderr
+
+
+def test_a_bad_move_is_taken_back_once_it_is_what_was_expected(incident: Any, ask: Ask) -> None:
+    back = ("rollback", "shop/web:latest", "--changes-ago", "1", "--reason", "the next one crashes")
+    before = ask("log", "shop/web").stdout
+    moved = ask(*back, "--expected-image", digest(3))
+    assert (moved.exit_code, moved.stderr.count("\n")) == (1, 1)
+    assert digest(666) in moved.stderr
+    rehearsed = ask(*back, "--dry-run", "--expected-image", digest(666))
+    assert rehearsed.stdout.startswith(f"Would move shop/web:latest from {digest(666)[:19]} to {digest(19)[:19]}")
+    assert ask("log", "shop/web").stdout == before
+    done = ask(*back, "--expected-image", digest(666))
+    assert done.stdout.startswith(f"Moved shop/web:latest from {digest(666)[:19]} to {digest(19)[:19]} at position")
+    newest = items(ask("log", "shop/web:latest", "-o", "json"))[0]
+    assert (newest["action"], newest["to"]["image"]) == ("Reverted", digest(19))
+    assert newest["reason"] == "the next one crashes"
+    assert "--changes-ago" in ask("rollback", "shop/web:latest").stderr
+    (again,) = items(ask("rollback", "shop/web:latest", "--to-image", digest(19), "-o", "json"))
+    assert "position" not in again["status"]
 
 
 def test_a_reader_that_goes_away_early_is_no_error(incident: Any) -> None:
