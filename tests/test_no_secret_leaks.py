@@ -109,13 +109,14 @@ def options(tmp_path: Path, registry: FakeRegistry) -> list[str]:
     (secrets / "pull.json").write_text(json.dumps({"auths": {registry.host: {"auth": basic(PULL)}}}))
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"auths": {registry.host: {"auth": basic(REGISTRY)}}}))
-    hook = tmp_path / "hook"
+    hook, tokens = tmp_path / "hook", tmp_path / "tokens.csv"
     hook.write_text(HOOK)
+    tokens.write_text(f'{CALLER},alice,1,"system:masters"\n')
     return [
         *("--pull-secrets", str(tmp_path / "secrets"), "--import-allow", "127.0.0.1", "--access-log", "on"),
         *("--registry-url", registry.url, "--registry-credentials-file", str(config)),
         *("--registry-webhook-secret-file", str(hook), "--import-controller", "on"),
-        *("--registry-sweep-grace", "1s"),
+        *("--registry-sweep-grace", "1s", "--token-auth-file", str(tokens)),
     ]
 
 
@@ -159,6 +160,7 @@ def exercise(told: Told, registry: FakeRegistry) -> None:
         told.ask(f"{SPACE}/{path}", **secrets)
     for path in ("/metrics", "/apis", "/docs", "/readyz?verbose", "/openapi/v2", "/"):
         told.ask(path, **secrets)
+        told.ask(path, Authorization=f"Bearer {CALLER}, Bearer {CALLER}")
 
 
 def registry_digest(registry: FakeRegistry) -> str:
@@ -204,8 +206,8 @@ def test_the_password_of_the_database_comes_out_nowhere(
         )
         connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')  # type: ignore[call-overload]
         for path in (f"{SPACE}/imagestreams", "/readyz", "/metrics"):
-            told.ask(path)
-        told.ask(f"{SPACE}/imagestreams", "POST", {"metadata": {"name": "more"}})
+            told.ask(path, Authorization=f"Bearer {CALLER}")
+        told.ask(f"{SPACE}/imagestreams", "POST", {"metadata": {"name": "more"}}, Authorization=f"Bearer {CALLER}")
         connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')  # type: ignore[call-overload]
     assert 503 in told.codes
     assert told.places([*SECRETS, password], rows) == []
