@@ -599,11 +599,77 @@ def _compared(
     return {f"{name}: {much} / {little}": large / small, f"{name}: ms": large}
 
 
+BINDINGS = 10_000
+BINDING = """apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: reader, namespace: team-{number}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}
+subjects: [{{kind: User, name: user-{number}}}, {{kind: User, name: reader}}]
+---
+"""
+
+
+def access(_: Target, seconds: float) -> Report:
+    """What a read costs with a token and 10,000 bindings, all of which concern the reader, against one without."""
+    with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
+        tokens, rules = Path(directory) / "tokens", Path(directory) / "rbac"
+        rules.mkdir()
+        tokens.write_text('reader-token,reader,1\nroot-token,root,2,"system:masters"\n')
+        (rules / "rules.yaml").write_text("".join(BINDING.format(number=number) for number in range(BINDINGS)))
+        options = ["--access-log", "off"]
+        with (
+            service(None, options) as plain,
+            service(None, [*options, "--token-auth-file", str(tokens), "--rbac", str(rules)]) as guarded,
+        ):
+            return _access(plain, guarded, seconds)
+
+
+def _access(plain: Target, guarded: Target, seconds: float) -> Report:
+    reader, path = "Authorization: Bearer reader-token\r\n", f"{GROUP}/namespaces/team-7/imagestreams/web"
+    connections = {"plain": (plain.connect(), ""), "guarded": (guarded.connect(), reader)}
+    body = json.dumps({"metadata": {"name": "web"}, "spec": {"tags": [{"name": "latest"}]}}).encode()
+    for connection, headers in connections.values():
+        who = headers.replace("reader", "root")
+        status, answer = connection.request("POST", path.removesuffix("/web"), body, headers=who)
+        if status != 201:
+            raise RuntimeError(answer)
+
+    def read(kind: str) -> float:
+        connection, headers = connections[kind]
+        began = time.perf_counter()
+        status, answer = connection.request("GET", path, headers=headers)
+        if status != 200:
+            raise RuntimeError(answer)
+        return time.perf_counter() - began
+
+    ratios: list[float] = []
+    times: dict[str, list[float]] = {"plain": [], "guarded": []}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        spent: dict[str, list[float]] = {"plain": [], "guarded": []}
+        for step in range(200):
+            for kind in ("plain", "guarded") if step % 2 else ("guarded", "plain"):
+                spent[kind].append(read(kind))
+        ratios.append(statistics.median(spent["guarded"]) / statistics.median(spent["plain"]))
+        for kind, found in spent.items():
+            times[kind] += found
+    return Report(
+        "access",
+        {
+            "read with 10,000 bindings / without credentials (median of rounds)": statistics.median(ratios),
+            "rounds": len(ratios),
+            "p50 ms with 10,000 bindings": 1000 * statistics.median(times["guarded"]),
+            "p50 ms without credentials": 1000 * statistics.median(times["plain"]),
+        },
+    )
+
+
 ROWS: dict[str, Callable[[Target, float], Report]] = {
     "history": history,
     "watch": watch,
     "webhook": webhook,
     "past": past,
+    "access": access,
 }
 
 
