@@ -20,7 +20,8 @@ KEY = jwk.RSAKey.generate_key(2048, {"kid": "k1"})
 USERS = {"viewer": "view", "editor": "edit", "pusher": "image-pusher", "admin": "admin"}
 """Who has which role in the namespace `team`."""
 TOKENS = (
-    "".join(f"{name}-token,{name},\n" for name in [*USERS, "other", "namer"]) + 'root-token,root,,"system:masters"\n'
+    "".join(f"{name}-token,{name},\n" for name in [*USERS, "other", "namer", "updater"])
+    + 'root-token,root,,"system:masters"\n'
 )
 BINDING = """apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -40,6 +41,18 @@ kind: RoleBinding
 metadata: {name: named, namespace: team}
 roleRef: {kind: Role, name: named}
 subjects: [{kind: User, name: namer}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: updates, namespace: team}
+rules:
+- {verbs: [get, patch, update], apiGroups: [image.openshift.io], resources: [imagestreams, imagestreamtags, imagetags]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: updates, namespace: team}
+roleRef: {kind: Role, name: updates}
+subjects: [{kind: User, name: updater}]
 """
 
 
@@ -270,6 +283,20 @@ def test_a_rule_for_a_name_lets_nobody_create_or_list(client: FlaskClient) -> No
     kind = "application/apply-patch+yaml"
     whole = b"apiVersion: image.openshift.io/v1\nkind: ImageStream\nmetadata: {name: web}\n"
     assert client.patch(f"{space}/web{apply}", data=whole, content_type=kind, headers=who).status_code == 200
+
+
+def test_who_may_only_update_makes_nothing_new(client: FlaskClient) -> None:
+    space, who = f"{IMAGE}/namespaces/team", bearer("updater-token")
+    image = {"from": {"kind": "DockerImage", "name": "registry.example.com/a/b:c"}}
+    for resource, field in (("imagestreamtags", "tag"), ("imagetags", "spec")):
+        body = {"metadata": {"name": "web:fresh"}, field: {"name": "fresh", **image}}
+        refused = client.put(f"{space}/{resource}/web:fresh", json=body, headers=who)
+        assert refused.status_code == 403
+        assert f'cannot create resource "{resource}"' in refused.get_json()["message"]
+    whole = b"apiVersion: image.openshift.io/v1\nkind: ImageStream\nmetadata: {name: fresh}\n"
+    path, kind = f"{space}/imagestreams/fresh?fieldManager=me", "application/apply-patch+yaml"
+    assert client.patch(path, data=whole, content_type=kind, headers=who).status_code == 403
+    assert client.get(f"{space}/imagestreams/fresh", headers=bearer("root-token")).status_code == 404
 
 
 def test_two_authorizations_are_none(client: FlaskClient) -> None:
