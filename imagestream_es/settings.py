@@ -284,7 +284,7 @@ class Settings:
             "Import images of tags that ask for them, and those of scheduled tags again and again; off: only "
             "when a client says so.",
         ),
-    ] = "off"
+    ] = "on"
 
     import_interval: Annotated[
         Duration,

@@ -46,7 +46,7 @@ def pattern(output: str) -> re.Pattern[str]:
 
 
 def test_the_commands_of_the_readme_print_what_it_says(start_service, tmp_path: Path) -> None:
-    service = start_service()
+    service = start_service("--import-controller", "on")  # as it is by default
     # The tests bring a kubectl along; it shall find no configuration of the machine's user.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "HOME": str(tmp_path), "KUBECONFIG": os.devnull}

@@ -45,7 +45,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def client(lines: list[str], tmp_path: Path) -> Iterator[FlaskClient]:
-    app = create_app(Settings(data_dir=tmp_path / "data"))
+    app = create_app(Settings(data_dir=tmp_path / "data", import_controller="off"))
     yield app.test_client()
     app.extensions["imagestream"].close()
 

@@ -23,7 +23,9 @@ YAML = "application/yaml"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of one application for all tests here."""
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("answers") / "data", access_log="off"))
+    app = create_app(
+        Settings(data_dir=tmp_path_factory.mktemp("answers") / "data", import_controller="off", access_log="off")
+    )
     client = app.test_client()
     client.post(STREAMS, json={"metadata": {"name": "there"}})
     yield client
@@ -216,7 +218,7 @@ def test_without_its_writer_the_service_is_alive_and_not_ready(tmp_path: Path, m
     def fail(_: int) -> None:
         raise MemoryError
 
-    app = create_app(Settings(data_dir=tmp_path / "data", access_log="off"))
+    app = create_app(Settings(data_dir=tmp_path / "data", import_controller="off", access_log="off"))
     services, client = app.extensions["imagestream"], app.test_client()
     monkeypatch.setattr(services.commands.writer, "_committed", fail)
     for name in ("first", "second"):

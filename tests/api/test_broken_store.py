@@ -70,7 +70,9 @@ class _Counting:
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FlaskClient, Failing]]:
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("broken") / "data", access_log="off"))
+    app = create_app(
+        Settings(data_dir=tmp_path_factory.mktemp("broken") / "data", import_controller="off", access_log="off")
+    )
     services = app.extensions["imagestream"]
     client = app.test_client()
     space = "/apis/image.openshift.io/v1/namespaces/team"

@@ -28,7 +28,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., FlaskClient]]:
 
     def start(**settings: Any) -> FlaskClient:
         directory = tmp_path / f"data-{len(apps)}"
-        apps.append(create_app(Settings(data_dir=directory, access_log="off", **settings)))
+        apps.append(create_app(Settings(data_dir=directory, import_controller="off", access_log="off", **settings)))
         return apps[-1].test_client()
 
     yield start

@@ -168,7 +168,12 @@ def listening(tmp_path: Path) -> Iterator[FlaskClient]:
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     app = create_app(
-        Settings(data_dir=tmp_path / "listening", registry_webhook_secret_file=secret, access_log="off"),
+        Settings(
+            data_dir=tmp_path / "listening",
+            registry_webhook_secret_file=secret,
+            import_controller="off",
+            access_log="off",
+        )
     )
     yield app.test_client()
     app.extensions["imagestream"].close()

@@ -772,7 +772,7 @@ def test_what_happened_while_nobody_watched_is_not_forgotten(world: World, clien
 
 def test_what_other_processes_write_is_told_too(postgres_url: str) -> None:
     with ExitStack() as stack:
-        services = [build(Settings(database_url=postgres_url)) for _ in range(2)]
+        services = [build(Settings(database_url=postgres_url, import_controller="off")) for _ in range(2)]
         for one in services:
             stack.callback(one.close)
         here, there = (create_app(one.settings, one).test_client() for one in services)

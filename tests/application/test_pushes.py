@@ -104,6 +104,7 @@ def listen(tmp_path: Path, registry: FakeRegistry, monkeypatch) -> Iterator[Call
             "registry_webhook_secret_file": secret,
             "registry_sweep_interval": Duration(3600),
             "registry_sweep_grace": Duration(0),
+            "import_controller": "off",
             **changes,
         }
         started.append(Listener(Settings(**settings)))
