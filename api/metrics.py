@@ -79,7 +79,7 @@ class _Parts(Collector):
         controller = services.import_controller
         asked = {
             "client": services.imports.outcomes.counts(),
-            "controller": dict(controller.outcomes if controller else {}),
+            "controller": controller.outcomes.counts() if controller else {},
         }
         for by, outcomes in asked.items():
             for outcome, count in outcomes.items():

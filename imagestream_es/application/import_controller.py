@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -18,8 +17,9 @@ from imagestream_es.application.commands import Caller
 from imagestream_es.application.fetching import Failure, ImageImport, ImageResult, Policy, RepositoryImport
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_schedule import Attempt, Ended, Schedule
-from imagestream_es.application.imports import ImportRequest, ImportResult, Imports, TooManyImports
+from imagestream_es.application.imports import ImportRequest, ImportResult, Imports
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.tally import Tally
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.domain.errors import Conflict, NotFound
 from imagestream_es.domain.events import EVENTS, ImageMapped, Origin, StreamEvent
@@ -73,7 +73,7 @@ class ImportController:
         clock: Callable[[], float],
         random: Random,
     ) -> None:
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes = Tally()
         self._queries = queries
         self._hub = hub
         self._imports = imports
@@ -177,9 +177,9 @@ class ImportController:
             still = {name: needs[name] for name in attempt.needs if name in needs}
             met = Attempt(attempt.stream, attempt.registry, still)
             outcomes = {} if stream is None or not still else self._import(stream, met)
-        except (Unavailable, TooManyImports) as error:
+        except Unavailable as error:
             if not self._stopped.is_set():
-                _logger.warning("an import could not be stored: %s", error or type(error).__name__)
+                _logger.warning("an import could not be stored: %s", error)
         except Exception:
             _logger.exception("an import failed")
         if not self._stopped.is_set():
@@ -223,7 +223,7 @@ class ImportController:
 
     def _tell(self, attempt: Attempt, outcomes: Mapping[str, _Outcome]) -> None:
         for name, outcome in outcomes.items():
-            self.outcomes[outcome.result] += 1
+            self.outcomes.add(outcome.result)
             failure = outcome.failure
             details = {"reason": failure.reason, "detail": failure.message} if failure else {}
             _logger.info(

@@ -44,6 +44,7 @@ from imagestream_es.registry.transport import Transport
 RESOURCE = "imagestreamimports"
 
 IMPORTS_AT_ONCE = 8
+"""For clients."""
 PATIENCE = 5.0
 """Seconds that an import waits for its turn."""
 
@@ -129,11 +130,10 @@ class Imports:
     ) -> ImportResult:
         """Import what the spec of a stream, as it was `seen`, asks for, and store it if it is `wanted` then.
 
-        Raises NotFound if the stream is gone, Conflict if what asked for these imports was changed since, and
-        TooManyImports.
+        It takes no turn from clients: who calls this does so from a few threads only. Raises NotFound if the stream
+        is gone, Conflict if what asked for these imports was changed since.
         """
-        with self._turn():
-            result = self._fetch(seen.namespace, seen, request)
+        result = self._fetch(seen.namespace, seen, request)
         if not wanted(result):
             return result
 

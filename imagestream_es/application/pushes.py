@@ -30,7 +30,7 @@ from imagestream_es.persistence.inbox import Arrival, Pushed, Waiting
 from imagestream_es.persistence.store import Store
 from imagestream_es.registry.errors import BadAnswer, Overloaded, RegistryError, Unknown
 from imagestream_es.registry.fetch import NotAnImage, fetch_pushed, stored_document
-from imagestream_es.registry.internal import InternalRegistry
+from imagestream_es.registry.internal import IMAGE_BYTES, InternalRegistry
 from imagestream_es.registry.manifests import InvalidManifest
 from imagestream_es.registry.notifications import Push, read_notification, without_names
 
@@ -222,7 +222,7 @@ class Pushes:
             return {}
         assert self._registry is not None
         now = datetime.fromtimestamp(self._clock() // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        client = self._registry.client(push.repository, FETCH_SECONDS)
+        client = self._registry.client(push.repository, FETCH_SECONDS, IMAGE_BYTES)
         found = fetch_pushed(client, push.repository, push.digest, self._repository(push), now=now)
         return {image["metadata"]["name"]: stored_document(image) for image in (*found.parts, found.image)}
 

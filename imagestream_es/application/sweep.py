@@ -28,7 +28,7 @@ from imagestream_es.persistence import inbox, read_model
 from imagestream_es.persistence.store import Store
 from imagestream_es.registry.client import RegistryClient, Tagged
 from imagestream_es.registry.errors import RegistryError, Unknown
-from imagestream_es.registry.internal import InternalRegistry
+from imagestream_es.registry.internal import LISTING_BYTES, InternalRegistry
 from imagestream_es.registry.notifications import Push, media_type_problem, read_notification, repository_problem
 
 REQUESTS_AT_ONCE = 4
@@ -189,13 +189,13 @@ class Sweeper:
 
     def _repositories(self) -> list[str]:
         assert self._registry is not None
-        found = self._registry.client("", CATALOG_SECONDS).repositories()
+        found = self._registry.client("", CATALOG_SECONDS, LISTING_BYTES).repositories()
         return [repository for repository in found if not repository_problem(repository)]
 
     def _compare(self, swept: Swept, repository: str, tags: Sequence[str] | None) -> list[tuple[str, Tagged]]:
         """The tags (None: all) of a repository that point to something else than is known here."""
         assert self._registry is not None
-        client = self._registry.client(repository, REPOSITORY_SECONDS)
+        client = self._registry.client(repository, REPOSITORY_SECONDS, LISTING_BYTES)
         try:
             wanted = client.tags(repository) if tags is None else tags
         except Unknown:  # all its manifests are untagged, or gone

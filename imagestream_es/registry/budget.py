@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from imagestream_es.registry.errors import Exhausted
+from imagestream_es.registry.errors import BadAnswer, Exhausted
 
 
 class _Bytes:
@@ -36,8 +36,8 @@ class Budget:
         return left
 
     def spend(self, size: int) -> None:
-        """Take bytes. Raises Exhausted."""
+        """Take bytes. Raises BadAnswer: asking again would give as much."""
         with self._bytes.lock:
             self._bytes.left -= size
             if self._bytes.left < 0:
-                raise Exhausted("there is too much to download")
+                raise BadAnswer("there is too much to download")

@@ -56,4 +56,4 @@ class Overloaded(BadAnswer):
 
 
 class Exhausted(RegistryError):
-    """It took too long, or was too much to download."""
+    """It took too long."""

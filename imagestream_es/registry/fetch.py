@@ -32,6 +32,8 @@ class Platform(NamedTuple):
 
 
 DEFAULT_PLATFORM = Platform("amd64", "linux")
+MOST_PARTS = 500
+"""Images that a list may consist of: each takes two requests, and no real list has a hundred."""
 
 
 class FetchedImage(NamedTuple):
@@ -60,10 +62,7 @@ def fetch_image(
     image = image_from_import(
         manifest.content, manifest.media_type, None, reference.exact(), now=now, include_manifest=True
     )
-    for problem in validate_manifests(image):
-        raise InvalidManifest(f"{problem.field}: {problem.message or 'a value is required'}")
-    digests = dict.fromkeys(part["digest"] for part in parts)
-    return FetchedImage(image, [_part(client, reference, digest) for digest in digests])
+    return FetchedImage(image, [_part(client, reference, digest) for digest in _digests(image)])
 
 
 def _chosen(parts: Sequence[dict[str, Any]], platform: Platform) -> str:
@@ -104,11 +103,18 @@ def fetch_pushed(client: RegistryClient, repository: str, digest: str, reference
     if media_type not in LIST_TYPES:
         return FetchedImage(_pushed(client, repository, manifest, reference, now))
     image = image_from_push(manifest.content, manifest.media_type, None, reference, now=now)
+    found = (client.manifest(repository, digest) for digest in _digests(image))
+    return FetchedImage(image, [_pushed(client, repository, part, reference, now) for part in found])
+
+
+def _digests(image: Image) -> list[str]:
+    """The parts of a list, each once. Raises InvalidManifest."""
     for problem in validate_manifests(image):
         raise InvalidManifest(f"{problem.field}: {problem.message or 'a value is required'}")
-    digests = dict.fromkeys(part["digest"] for part in index_parts(manifest.content))
-    parts = [_pushed(client, repository, client.manifest(repository, part), reference, now) for part in digests]
-    return FetchedImage(image, parts)
+    digests = list(dict.fromkeys(part["digest"] for part in image.get("dockerImageManifests", ())))
+    if len(digests) > MOST_PARTS:
+        raise InvalidManifest(f"the manifest list names more than {MOST_PARTS} images")
+    return digests
 
 
 def _pushed(client: RegistryClient, repository: str, manifest: Manifest, reference: str, now: str) -> Image:

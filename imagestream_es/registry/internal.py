@@ -12,8 +12,10 @@ from imagestream_es.registry.client import RegistryClient
 from imagestream_es.registry.credentials import Credentials, Keyring
 from imagestream_es.registry.transport import Transport, Url
 
-BYTES = 256 * 1024 * 1024
-"""The most that one client downloads: an image with all its parts, or what is asked about one repository."""
+IMAGE_BYTES = 32 * 1024 * 1024
+"""The most that is downloaded for one image with all its parts; manifest and config have a few KiB each."""
+LISTING_BYTES = 256 * 1024 * 1024
+"""The same for the catalog, or for the tags of one repository."""
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +28,13 @@ class InternalRegistry:
     transport: Transport
     credentials_file: Path | None = field(default=None, repr=False)
 
-    def client(self, repository: str, seconds: float) -> RegistryClient:
-        """A client for a repository, or for the catalog if that is "", which has `seconds` for all it does."""
+    def client(self, repository: str, seconds: float, size: int) -> RegistryClient:
+        """A client for a repository, or for the catalog if that is "".
+
+        It has `seconds` for all it does, and downloads at most `size` bytes.
+        """
         credentials = self._credentials(repository)
-        budget = Budget(seconds, BYTES)
+        budget = Budget(seconds, size)
         return RegistryClient(self.transport, self.url.authority, budget, credentials, scheme=self.url.scheme)
 
     def _credentials(self, repository: str) -> Credentials | None:

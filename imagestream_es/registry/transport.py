@@ -155,6 +155,7 @@ class Transport:
         raise failure
 
     def _connect(self, url: Url, budget: Budget, *, insecure: bool) -> HTTPConnection:
+        budget.left()  # a look-up cannot be cut short, so none begins when the time is up
         addresses = self._addresses.of(url.host.strip("[]"), url.port)
         for address in addresses:
             connection = self._connection(url, address, budget, insecure=insecure)

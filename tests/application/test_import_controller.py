@@ -18,7 +18,7 @@ from fake_registry import FakeRegistry, Page, fake_registry
 from imagestream_es.application.commands import NOTHING_EXPECTED, Caller
 from imagestream_es.application.fetching import ImageImport, Policy
 from imagestream_es.application.import_controller import INSECURE, ImportController
-from imagestream_es.application.imports import ImportRequest
+from imagestream_es.application.imports import IMPORTS_AT_ONCE, ImportRequest
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image_stream import DesiredStream
@@ -156,7 +156,7 @@ def test_a_pending_tag_is_imported(bench: Bench, registry: FakeRegistry) -> None
     assert bench.images() == [digest]
     assert bench.services.queries.image(digest) is not None
     assert bench.conditions() == []
-    assert bench.controller.outcomes == {"imported": 1}
+    assert bench.controller.outcomes.counts() == {"imported": 1}
     event = bench.events[-1]
     assert (event["by"]["actor"], event["by"]["door"]) == ("system:import-controller", "import")
 
@@ -282,7 +282,7 @@ def test_a_failure_is_a_condition_and_is_written_once(bench: Bench, registry: Fa
     events = bench.events
     assert bench.settle(300) >= 4
     assert bench.events == events
-    assert bench.controller.outcomes["failed"] >= 5
+    assert bench.controller.outcomes.counts()["failed"] >= 5
 
 
 def test_what_failed_for_now_is_tried_again_until_it_goes_well(bench: Bench, registry: FakeRegistry) -> None:
@@ -361,7 +361,7 @@ def test_an_unchanged_poll_leaves_no_event(bench: Bench, registry: FakeRegistry)
     for _ in range(3):
         assert bench.advance(LATER) == 1
     assert bench.events == events
-    assert bench.controller.outcomes == {"imported": 1, "unchanged": 3}
+    assert bench.controller.outcomes.counts() == {"imported": 1, "unchanged": 3}
 
 
 def test_what_is_named_by_its_digest_is_never_looked_at_again(bench: Bench, registry: FakeRegistry) -> None:
@@ -529,7 +529,7 @@ def test_a_source_that_is_changed_during_its_import_stays_changed(bench: Bench, 
     meanwhile(registry, lambda: bench.update(bench.tag(source="shop/web:2")))
     assert bench.run() == 2
     assert bench.images() == [two]
-    assert bench.controller.outcomes == {"superseded": 1, "imported": 1}
+    assert bench.controller.outcomes.counts() == {"superseded": 1, "imported": 1}
 
 
 def test_a_stream_that_is_deleted_during_its_import_stays_deleted(bench: Bench, registry: FakeRegistry) -> None:
@@ -553,7 +553,7 @@ def test_a_stream_that_begins_anew_during_its_import_is_imported_anew(bench: Ben
     meanwhile(registry, begin_anew)
     assert bench.run() == 2
     assert bench.images() == [digest]
-    assert bench.controller.outcomes == {"superseded": 1, "imported": 1}
+    assert bench.controller.outcomes.counts() == {"superseded": 1, "imported": 1}
 
 
 def test_a_tag_that_is_asked_for_anew_during_its_import_is_imported_anew(bench: Bench, registry: FakeRegistry) -> None:
@@ -646,6 +646,16 @@ def test_an_accident_is_told_and_the_import_tried_again(
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
     assert bench.advance(5) == 1
+    assert bench.images() == [digest]
+
+
+def test_clients_that_import_do_not_keep_it_waiting(bench: Bench, registry: FakeRegistry) -> None:
+    imports = bench.services.imports
+    digest = registry.push("shop/web", "latest")
+    for _ in range(IMPORTS_AT_ONCE):
+        assert imports._turns.acquire(blocking=False)  # clients have taken every turn
+    bench.create(bench.tag())
+    bench.run()
     assert bench.images() == [digest]
 
 

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from api import create_app
 from imagestream_es.application import pushes as pushes_module
 from imagestream_es.application import sweep as sweep_module
+from imagestream_es.registry import fetch as fetch_module
 from imagestream_es.settings import Duration, Settings, SettingsError
 
 DATA = Path(__file__).parents[1] / "data" / "registry"
@@ -360,6 +361,27 @@ def test_a_manifest_with_another_digest_is_given_up(listen, registry):
     listener.tell(digest)
     listener.await_counts(unreadable=1)
     assert listener.stream() is None
+
+
+def test_an_image_that_is_too_much_to_download_is_given_up(listen, registry, monkeypatch):
+    monkeypatch.setattr(pushes_module, "IMAGE_BYTES", 1000)
+    big, small = registry.push("team/app", fill="x" * 1000), registry.push("team/app")
+    listener = listen()
+    listener.tell(big, second=1)
+    listener.tell(small, second=2)
+    listener.await_counts(unreadable=1, mapped=1)
+    assert listener.history() == [small]
+
+
+def test_a_list_of_too_many_images_is_given_up(listen, registry, monkeypatch):
+    monkeypatch.setattr(fetch_module, "MOST_PARTS", 2)
+    parts = {(f"cpu-{number}", "linux"): registry.push("team/app", number=number) for number in range(3)}
+    digest = registry.push_list("team/app", "many", parts)
+    listener = listen()
+    listener.await_counts(**{"invalid manifest": 1})
+    assert listener.history("team/app:many") == []
+    assert [path for path in registry.paths if path.endswith(digest)]
+    assert not [path for path in registry.paths if path.endswith(tuple(parts.values()))]
 
 
 def test_a_body_that_is_too_long_is_not_asked_for_again(listen):

@@ -313,7 +313,7 @@ def test_the_bytes_of_all_answers_together_are_limited(registry):
     client = asking(registry, budget=Budget(30, 10_000))
     for digest in blobs[:2]:
         client.document("team/app", digest)
-    with pytest.raises(Exhausted, match="too much"):
+    with pytest.raises(BadAnswer, match="too much"):
         client.document("team/app", blobs[2])
 
 
@@ -519,6 +519,19 @@ def test_a_host_that_does_not_answer_at_one_address_is_asked_at_the_next(registr
     url = Url.parse(f"http://two.test:{registry.port}/v2/")
     answer = Transport(Addresses(["two.test"], look_up)).get(url, {}, "", 100, Budget(5, PLENTY), insecure=False)
     assert answer.status == 200
+
+
+def test_no_name_is_looked_up_when_the_time_is_up(registry):
+    asked = []
+
+    def look_up(host: str, *_, **__):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", registry.port))]
+
+    url = Url.parse(f"http://slow.test:{registry.port}/v2/")
+    with pytest.raises(Exhausted):
+        Transport(Addresses(["slow.test"], look_up)).get(url, {}, "", 100, Budget(-1, PLENTY), insecure=False)
+    assert asked == []
 
 
 # --- busy registries
