@@ -23,6 +23,9 @@ from imagestream_es.registry.errors import RegistryError
 
 PATH = "/hooks/registry"
 
+_WRONG = "the webhook's secret is needed"
+_NONE = "nobody is let in here: the service was started without --registry-webhook-secret-file"
+
 logger = logging.getLogger(__name__)
 
 
@@ -57,7 +60,7 @@ def _guarded(services: Services, answer: Callable[[], Response]) -> Callable[[],
         try:
             if not _knows(request, services.webhook_secret):
                 headers = {"WWW-Authenticate": 'Bearer realm="registry"'}
-                raise Refusal(401, "the webhook's secret is needed", headers=headers)
+                raise Refusal(401, _WRONG if services.webhook_secret else _NONE, headers=headers)
             return answer()
         except Exception as error:
             return failure(error, GROUP_DOOR, "notifications")

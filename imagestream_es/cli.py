@@ -301,8 +301,16 @@ def forget(settings: Settings, name: str) -> None:
 @click.option(
     "--server", metavar="URL", default="http://127.0.0.1:8080", show_default=True, help="The running service."
 )
+@click.option(
+    "--ca-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="IMAGESTREAM_CA_FILE",
+    show_envvar=True,
+    help="Certificate authorities (PEM) to trust beside those of the system.",
+)
 @settings_options("registry_webhook_secret_file")
-def sweep(settings: Settings, server: str) -> None:
+def sweep(settings: Settings, server: str, ca_file: Path | None) -> None:
     """Look in the registry for pushes that the running service was not told of.
 
     They are lost when the registry ends before it could tell them. Waits until they are found, and exits with
@@ -313,8 +321,8 @@ def sweep(settings: Settings, server: str) -> None:
 
     secret = read_secret(settings)
     if secret is None:
-        raise SettingsError("registry_webhook_secret_file", "needed.")
-    swept = sweeping.request_sweep(server, secret)
+        raise SettingsError("registry_webhook_secret_file", "needed: the file that the service was started with.")
+    swept = sweeping.request_sweep(server, secret, ca_file)
     click.echo("Looked at {tags} tags in {repositories} repositories, found {repaired} pushes.".format(**swept))
     if swept["failed"]:
         click.echo(f"{swept['failed']} of them could not be read: see the log of the service.", err=True)

@@ -82,8 +82,7 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
         url = _url(listener, https=front is not None)
         signals = _stop_signals()
         shutdown, drained = _start_worker(app, front or listener, settings.request_threads)
-        if not settings.authenticates_callers:
-            logger.warning("no credentials are configured: every caller is system:unsecured with all rights")
+        _warn(settings)
         print(f"Serving on {url}", flush=True)
         os.read(signals, 1)
         until = time.monotonic() + DRAIN_SECONDS
@@ -214,6 +213,17 @@ def _url(listener: socket.socket, *, https: bool) -> str:
 
 
 # --- TLS
+
+
+def _warn(settings: Settings) -> None:
+    """Say what may not be meant as it is configured."""
+    if not settings.authenticates_callers:
+        logger.warning("no credentials are configured: every caller is system:unsecured with all rights")
+    told = settings.registry_webhook_secret_file is not None
+    if told and settings.registry_url is None:
+        logger.warning("pushes that a registry tells are kept and wait: --registry-url does not say where to read them")
+    if settings.registry_url is not None and not told:
+        logger.warning("pushes are found by sweeps alone: without --registry-webhook-secret-file no registry can tell")
 
 
 def _tls(settings: Settings) -> Callable[[], ssl.SSLContext] | None:

@@ -94,7 +94,7 @@ class Sweeper:
         future: Future[Swept] = Future()
         with self._wake:
             if self._registry is None:
-                raise Stopped("no registry is configured")
+                raise Stopped("no registry is configured (--registry-url)")
             if self._closed.is_set():
                 raise Stopped("the service is shutting down")
             self._asked.append(future)

@@ -204,7 +204,7 @@ class RegistryClient:
         if answer.status == 404:
             raise Unknown(f"{self.host} does not have it")
         if answer.status in (401, 403):
-            raise Denied(f"{self.host} denies access")
+            raise Denied(f"{self.host} denies access {self._as}")
         raise _unwelcome(self.host, answer)
 
     def _get(
@@ -270,6 +270,10 @@ class RegistryClient:
 
     # --- who we are
 
+    @property
+    def _as(self) -> str:
+        return "with the credentials that are known for it" if self._credentials else "without credentials"
+
     def _authorization(self, challenge: Challenge, scope: str, budget: Budget, refused: str = "") -> str:
         """The Authorization header that answers a challenge, "" for none; `refused` is one that did not do."""
         if challenge.scheme == "basic":
@@ -301,7 +305,7 @@ class RegistryClient:
         answer = self._get(url, {"Accept": "application/json"}, authorization, MAX_TOKEN_ANSWER, budget)
         if answer.status in (400, 401, 403):
             wrong_password = b"username or password" in answer.body.lower()
-            raise Denied(f"the token server of {self.host} denies access", wrong_password=wrong_password)
+            raise Denied(f"the token server of {self.host} denies access {self._as}", wrong_password=wrong_password)
         if answer.status != 200:
             raise _unwelcome(f"the token server of {self.host}", answer)
         found = _json_object(answer.body, MAX_VALUES)

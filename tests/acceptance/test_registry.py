@@ -107,8 +107,8 @@ def eventually(ask: Callable[[], Any], wanted: Any, seconds: float = 20) -> None
         time.sleep(0.02)
 
 
-def sweep(service: Service, secret_file: Path) -> subprocess.CompletedProcess[str]:
-    command = [COMMAND, "sweep", "--server", service.url, "--registry-webhook-secret-file", secret_file]
+def sweep(service: Service, secret_file: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [COMMAND, "sweep", "--server", service.url, "--registry-webhook-secret-file", secret_file, *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -380,6 +380,42 @@ def test_a_sweep_that_is_not_allowed_says_so(pair, tmp_path):
     done = sweep(service, wrong)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: {service.url} answered 401: the webhook's secret is needed\n"
+
+
+def test_a_sweep_of_a_service_that_speaks_tls_wants_its_authority(start_listening, require, secret_file, tmp_path):
+    certificate, key = make_certificate(require("openssl"), tmp_path)
+    with fake_registry() as registry:
+        service = start_listening(registry.url, "--tls-cert-file", str(certificate), "--tls-private-key-file", str(key))
+        registry.push("team/app", "v1")
+        stranger = sweep(service, secret_file)
+        assert stranger.returncode == 1
+        assert "give its authority with --ca-file" in stranger.stderr
+        done = sweep(service, secret_file, "--ca-file", certificate)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_registry_that_lets_nobody_in_is_told_by_a_sweep(start_listening, secret_file, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    with fake_registry() as registry:
+        registry.require_basic("Basic nobody")
+        service = start_listening(registry.url, "--registry-credentials-file", str(config))
+        assert f"{registry.host} denies access without credentials" in sweep(service, secret_file).stderr
+        config.write_text(json.dumps({"auths": {registry.host: {"auth": BASIC}}}))
+        assert "denies access with the credentials that are known for it" in sweep(service, secret_file).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "warning"),
+    [
+        ("--registry-url", "pushes are found by sweeps alone: without --registry-webhook-secret-file"),
+        ("--registry-webhook-secret-file", "are kept and wait: --registry-url does not say"),
+    ],
+)
+def test_half_of_what_pushes_need_is_warned_of(start_service, secret_file, given, warning):
+    value = "http://127.0.0.1:9" if given == "--registry-url" else str(secret_file)
+    assert warning in start_service(given, value).log
+    assert warning not in start_service().log
 
 
 def test_a_sweep_of_a_service_that_is_not_there_says_so(pair, secret_file):

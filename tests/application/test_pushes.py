@@ -159,7 +159,9 @@ def test_nobody_else_is_let_in(listen, authorization, path):
 
 
 def test_without_a_secret_nobody_is_let_in(listen):
-    assert listen(registry_webhook_secret_file=None).post(b"{}", "Bearer ").status_code == 401
+    answer = listen(registry_webhook_secret_file=None).post(b"{}", "Bearer ")
+    assert answer.status_code == 401
+    assert "started without --registry-webhook-secret-file" in answer.json["message"]
 
 
 def test_only_posts_are_understood(listen):
@@ -459,7 +461,10 @@ def test_a_new_registry_process_starts_a_sweep(listen, registry):
 
 def test_a_sweep_without_a_registry_is_refused(listen):
     answer = listen(registry_url=None).post(b"", path="/hooks/registry/sweep")
-    assert (answer.status_code, answer.json["message"]) == (503, "nothing was swept: no registry is configured")
+    assert (answer.status_code, answer.json["message"]) == (
+        503,
+        "nothing was swept: no registry is configured (--registry-url)",
+    )
 
 
 def test_a_registry_that_is_down_at_the_start_is_swept_when_it_is_up(listen, registry):
