@@ -59,6 +59,10 @@ CREATED = [pytest.param(kind, id=str(kind)) for kind in KINDS if kind.target.cre
 UPDATED = [pytest.param(kind, id=str(kind)) for kind in KINDS if kind.target.update]
 
 
+ROLLED_BACK = "sha256:" + "f0" * 32
+"""The image of a tag's history that rollbacks go back to."""
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off")
@@ -92,6 +96,11 @@ def prepare(client: FlaskClient) -> None:
     ask(client, "POST", STREAMS, {"metadata": {"name": "web"}})
     signed = {"metadata": {"name": SIGNED}, "dockerImageReference": f"quay.io/team/web@{SIGNED}"}
     ask(client, "POST", f"{IMAGE_API}/images", signed)
+    ask(client, "POST", STREAMS, {"metadata": {"name": "rolled"}})
+    for image in (ROLLED_BACK, "sha256:" + "f1" * 32):
+        pushed = {"metadata": {"name": image}, "dockerImageReference": f"quay.io/team/rolled@{image}"}
+        mapping = {"metadata": {"name": "rolled"}, "tag": "pushed", "image": pushed}
+        ask(client, "POST", STREAMS.replace("imagestreams", "imagestreammappings"), mapping)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +130,9 @@ def body_of(kind: Kind) -> dict[str, Any]:
             body["metadata"] |= {"labels": {}, "annotations": body["tag"]["annotations"] if "tag" in body else {}}
         case "imagestreamimports":
             body["status"] = None  # it holds other kinds, which have their turn by themselves
+        case "rollbacks":
+            # Only one of the ways to say how far may be given.
+            body["spec"] = {"stream": "rolled", "tag": "pushed", "toImage": ROLLED_BACK, "reason": "it crashes"}
     return body
 
 
