@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.call import Answer, Call
+from api.access import authorize
+from api.call import GROUP, Answer, Call
 from api.preconditions import reason_problem
 from api.resource import Resource
 from api.schemas.meta import NO_META, Meta, kept_meta, problems_of
 from api.schemas.rollbacks import RollbackSchema, status_json
+from imagestream_es.access.policy import Action
 from imagestream_es.application.rollbacks import KIND, Wanted, roll_back, undone_by
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 from imagestream_es.domain.references import is_digest
@@ -26,6 +28,9 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     problems = problems_of(meta) + _problems(spec)
     if problems:
         raise Invalid(KIND, meta.name, problems)
+    # A rollback writes a tag: it takes the right to that as well.
+    tag = f"{spec['stream']}:{spec['tag']}"
+    authorize(call.services.gate, call.user, Action("update", GROUP, "imagestreamtags", call.namespace, tag))
     call.reason = spec["reason"] or call.reason
     wanted = Wanted(
         stream=spec["stream"],
