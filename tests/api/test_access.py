@@ -35,6 +35,7 @@ kind: Role
 metadata: {name: named, namespace: team}
 rules:
 - {verbs: ["*"], apiGroups: [image.openshift.io], resources: [imagestreams], resourceNames: [web]}
+- {verbs: [create], apiGroups: [history.imagestream-es.io], resources: [rollbacks]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -297,6 +298,14 @@ def test_who_may_only_update_makes_nothing_new(client: FlaskClient) -> None:
     path, kind = f"{space}/imagestreams/fresh?fieldManager=me", "application/apply-patch+yaml"
     assert client.patch(path, data=whole, content_type=kind, headers=who).status_code == 403
     assert client.get(f"{space}/imagestreams/fresh", headers=bearer("root-token")).status_code == 404
+
+
+def test_a_rollback_takes_the_right_to_write_the_tag_as_well(client: FlaskClient) -> None:
+    body = {"spec": {"stream": "web", "tag": "latest", "changesAgo": 1}}
+    path = "/apis/history.imagestream-es.io/v1/namespaces/team/rollbacks"
+    refused = client.post(path, json=body, headers=bearer("namer-token"))
+    assert refused.status_code == 403
+    assert 'cannot update resource "imagestreamtags"' in refused.get_json()["message"]
 
 
 def test_two_authorizations_are_none(client: FlaskClient) -> None:
