@@ -65,9 +65,9 @@ def serve(directory: Path, tokens: dict[str, str]) -> subprocess.Popen[str]:
     (directory / "rbac").mkdir()
     (directory / "rbac/shop.yaml").write_text(RULES)
     program = Path(sys.executable).with_name("imagestream-es")
-    place = ["--bind", "127.0.0.1:0", "--data-dir", directory / "data", "--access-log", "off"]
-    tls = ["--tls-cert-file", certificate, "--tls-private-key-file", key]
-    access = ["--token-auth-file", directory / "tokens.csv", "--rbac", directory / "rbac"]
+    place: list[str | Path] = ["--bind", "127.0.0.1:0", "--data-dir", directory / "data", "--access-log", "off"]
+    tls: list[str | Path] = ["--tls-cert-file", certificate, "--tls-private-key-file", key]
+    access: list[str | Path] = ["--token-auth-file", directory / "tokens.csv", "--rbac", directory / "rbac"]
     return subprocess.Popen([program, "serve", *place, *tls, *access], stdout=subprocess.PIPE, text=True)
 
 
