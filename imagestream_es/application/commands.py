@@ -111,7 +111,7 @@ class Commands:
         caller: Caller,
         decide: Callable[[Work], T],
         keep: Callable[[T], V],
-        look: Callable[[Rows, V], R],
+        look: Callable[[Rows, V], R] | None,
         *,
         dry: bool,
     ) -> R:
@@ -246,7 +246,7 @@ class Commands:
                 pull_spec = f"{base}@{image}"
             stream.map_image(caller.by, tag, image, pull_spec)
 
-        self._run(caller, decide, lambda nothing: nothing, _as_it_is, dry=dry)
+        self._run(caller, decide, _as_it_is, None, dry=dry)
 
     def create_tag(
         self,
@@ -362,7 +362,7 @@ class Commands:
             stream.delete_tag(caller.by, tag, resource)
             return stream.uid
 
-        return self._run(caller, decide, lambda uid: uid, _as_it_is, dry=dry)
+        return self._run(caller, decide, _as_it_is, None, dry=dry)
 
     # --- images
 
@@ -375,7 +375,7 @@ class Commands:
             image.register(caller.by, uid, document)
             return image
 
-        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+        return self._run(caller, decide, _copied_image, None, dry=dry)
 
     def update_image(
         self,
@@ -397,7 +397,7 @@ class Commands:
             image.update(caller.by, change(image))
             return image
 
-        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+        return self._run(caller, decide, _copied_image, None, dry=dry)
 
     def delete_image(self, caller: Caller, name: str, expected: Expected, *, dry: bool = False) -> Image:
         """Delete an image; answers it (not existing any more, unless finalizers hold it). Raises NotFound, Conflict."""
@@ -410,7 +410,7 @@ class Commands:
             image.delete(caller.by)
             return image
 
-        return self._run(caller, decide, _copied_image, _as_it_is, dry=dry)
+        return self._run(caller, decide, _copied_image, None, dry=dry)
 
 
 @contextmanager
@@ -437,7 +437,7 @@ def _copied_image(image: Image) -> Image:
     return image.copy()
 
 
-def _as_it_is(_: Rows, answer: T) -> T:
+def _as_it_is(answer: T) -> T:
     return answer
 
 

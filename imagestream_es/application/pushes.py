@@ -158,7 +158,7 @@ class Pushes:
         self._execute(decide)
 
     def _execute(self, decide: Callable[[Work], T]) -> T:
-        return self._writer.execute(Decision(decide, _itself, _as_it_is, anyone), dry=False)
+        return self._writer.execute(Decision(decide, _as_it_is, None, anyone), dry=False)
 
     # --- working off
 
@@ -296,9 +296,5 @@ def _remember(work: Work, push: Push) -> None:
     inbox.remember(work.rows, push.repository, push.tag, Pushed(push.time, push.digest))
 
 
-def _itself(value: T) -> T:
-    return value
-
-
-def _as_it_is(_: object, value: T) -> T:
+def _as_it_is(value: T) -> T:
     return value

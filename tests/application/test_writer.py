@@ -440,11 +440,20 @@ def test_an_unknown_outcome_is_told_when_the_change_was_not_stored(bench: Bench)
 
 
 def test_a_stored_change_that_can_not_be_shown_is_not_told_as_refused(bench: Bench) -> None:
-    bench.create("web")
     bench.store.at_read = OperationalError("no connection")
     with pytest.raises(Unavailable) as failure:
-        bench.push("web", 1)
+        bench.create("web")
     assert failure.value.may_be_stored is True
+    bench.push("web", 1)
+    assert bench.shown("web") == [1]
+
+
+def test_a_stored_change_whose_answer_shows_nothing_needs_no_read(bench: Bench) -> None:
+    bench.create("web")
+    bench.store.at_read = OperationalError("no connection")
+    bench.push("web", 1)
+    with pytest.raises(Unavailable):
+        bench.shown("web")
     assert bench.shown("web") == [1]
 
 
