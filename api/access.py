@@ -17,6 +17,7 @@ from imagestream_es.access.policy import Action
 CERTIFICATE = "imagestream.client_certificate"
 """Where the server puts the certificate that a client has shown, if it has verified it."""
 AUTHENTICATION = "authentication.k8s.io"
+IMAGES = "image.openshift.io"
 IMPERSONATED = "impersonated"
 ACCOUNT = "system:serviceaccount:"
 SAME_AS = {"ungroupedimagestreams": "imagestreams"}
@@ -58,6 +59,11 @@ def allows(gate: Gate, user: User, action: Action) -> bool:
     """Whether a user may do that."""
     name = SAME_AS.get(action.resource)
     return gate.policy.allows(user, replace(action, resource=name) if name else action)
+
+
+def may_pull(gate: Gate, user: User, namespace: str, name: str) -> bool:
+    """Whether a user may take images from a stream."""
+    return allows(gate, user, Action("get", IMAGES, "imagestreams/layers", namespace, name))
 
 
 def authorize_path(gate: Gate, user: User, method: str, path: str) -> None:

@@ -7,6 +7,7 @@ import gzip
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,10 +15,10 @@ import yaml
 from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
-from api.access import Identity, allows, authenticate, authorize, forbidden
+from api.access import Identity, allows, authenticate, authorize, forbidden, may_pull
 from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
-from api.call import GROUP_DOOR, Answer, Call, Door, InvalidOptions, is_set, position
+from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
@@ -175,13 +176,9 @@ def _caller(services: Services, identity: Identity, at: int, audit_id: str, acti
     """Who commands, as events name them: the user, and who acts as them, if anybody does. Raises Unavailable."""
     id_of, user, gate = services.principals.id_of, identity.user, services.gate
     acting = "" if identity.impersonator is None else id_of(identity.impersonator)
-
-    def may_pull(namespace: str, name: str) -> bool:
-        return allows(gate, user, Action("get", GROUP_DOOR.group, "imagestreams/layers", namespace, name))
-
     return Caller(
         by=Origin(at=at, actor=id_of(user), impersonator=acting, door="api", request=audit_id),
-        may_pull=may_pull,
+        may_pull=partial(may_pull, gate, user),
         may_create=allows(gate, user, creation(action)),
     )
 

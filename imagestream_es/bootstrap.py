@@ -235,7 +235,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
             hub.committed(head)
             witness.committed(head)
 
-        writer = Writer(store, settings.internal_registry, committed)
+        writer = Writer(store, settings.internal_registry, committed, settings.registries[1:])
         witness.start(writer.refuse)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)

@@ -419,6 +419,12 @@ class Settings:
         return max(self.request_threads - 64, 1)
 
     @property
+    def registries(self) -> tuple[str, ...]:
+        """All hosts under which the internal registry is known, beginning with the one that pull specs name."""
+        seen_from_here = self.registry_url.partition("://")[2] if self.registry_url else None
+        return self.internal_registry, *filter(None, (self.external_registry, seen_from_here))
+
+    @property
     def authenticates_callers(self) -> bool:
         """Whether callers can prove who they are; if not, whoever reaches the port may do everything."""
         return any(file is not None for file in (self.token_auth_file, self.oidc_issuer_url, self.client_ca_file))

@@ -136,6 +136,7 @@ class World:
 
     def __init__(self) -> None:
         self.registry = REGISTRY
+        self.registries = [REGISTRY, "registry.example.com"]
         self.streams: dict[tuple[str, str], Histories] = {}
         self.forbidden: set[tuple[str, str]] = set()
         self.asked: list[tuple[str, str]] = []

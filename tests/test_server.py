@@ -295,6 +295,30 @@ def test_on_the_loopback_a_warning_says_that_every_caller_has_all_rights(start, 
     assert "every caller is system:unsecured with all rights" in service.log
 
 
+def test_beyond_the_loopback_a_warning_says_that_credentials_come_in_clear_text(start, tmp_path):
+    (tmp_path / "tokens").write_text("secret-token,jane,1\n")
+    tokens = ("--token-auth-file", str(tmp_path / "tokens"))
+    warning = "credentials come in clear text: without TLS, put a proxy that speaks it before"
+    assert f'level=warning logger=imagestream_es.server message="{warning}' in start("--bind", "0.0.0.0:0", *tokens).log
+    assert warning not in start("--bind", "127.0.0.1:0", *tokens).log
+
+
+def test_beyond_the_loopback_nothing_is_said_with_tls(start, certificate, tmp_path):
+    (tmp_path / "tokens").write_text("secret-token,jane,1\n")
+    files = certificate(*P256)
+    tls = ("--tls-cert-file", str(files[0]), "--tls-private-key-file", str(files[1]))
+    service = start("--bind", "0.0.0.0:0", "--token-auth-file", str(tmp_path / "tokens"), *tls)
+    assert "clear text" not in service.log
+
+
+@pytest.mark.parametrize("options", [("--rbac", "rules"), ("--anonymous-auth", "on")])
+def test_rules_without_credentials_are_refused_since_they_would_protect_nothing(refusal, options):
+    status, line = refusal("--bind", "127.0.0.1:0", *options)
+    assert status == 1
+    assert options[0] in line
+    assert "of no use without credentials: --token-auth-file, --oidc-issuer-url or --client-ca-file" in line
+
+
 def test_ipv6_addresses_are_served(start):
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

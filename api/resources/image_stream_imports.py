@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from api.access import may_pull
 from api.call import Answer, Call, expected
 from api.errors import Refusal
 from api.resource import Resource
@@ -23,7 +24,7 @@ from api.schemas.meta import Meta, kept_meta, problems_of
 from imagestream_es.application.fetching import ImageImport, RepositoryImport
 from imagestream_es.application.imports import RESOURCE, ImportRequest, ImportResult, TooManyImports
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
-from imagestream_es.domain.references import DockerImageReference, InvalidReference, tag_name_problem
+from imagestream_es.domain.references import DockerImageReference, InvalidReference, stream_behind, tag_name_problem
 from imagestream_es.domain.tags import DOCKER_IMAGE, TagReference
 from imagestream_es.domain.validation import tag_problems
 
@@ -40,6 +41,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     call.check_meta(sent.meta)
     name = sent.meta.name
     problems = check_new_name(call.namespace, name, "") + problems_of(sent.meta) + _problems(sent)
+    problems += _foreign_problems(call, sent)
     if problems:
         raise Invalid(KIND, name, problems)
     sources = [_with_target(source) for source in sent.images]
@@ -119,6 +121,21 @@ def _policy_problems(sent: SentSource, where: str) -> list[FieldProblem]:
     policy = sent.policy
     tag = TagReference(name="", import_mode=policy.import_mode, reference_policy=policy.reference_policy)
     return tag_problems(tag, where)
+
+
+def _foreign_problems(call: Call, sent: SentImport) -> list[FieldProblem]:
+    """Images of the internal registry are for those who may pull from the stream that they are in."""
+    sources = [(f"spec.images[{i}]", source) for i, source in enumerate(sent.images)]
+    if sent.repository is not None:
+        sources.append(("spec.repository", sent.repository))
+    problems = []
+    for where, source in sources:
+        stream = stream_behind(source.source.name, call.services.settings.registries)
+        if stream is None or stream[0] == call.namespace or may_pull(call.services.gate, call.user, *stream):
+            continue
+        detail = f"the images of {stream[0]}/{stream[1]} are for those who may get imagestreams/layers there"
+        problems.append(FieldProblem(Problem.FORBIDDEN, f"{where}.from.name", detail))
+    return problems
 
 
 def _reference(sent: SentSource) -> DockerImageReference | None:

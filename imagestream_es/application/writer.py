@@ -59,9 +59,9 @@ class Work(Workspace):
     failure of the store.
     """
 
-    def __init__(self, rows: Rows, streams: Streams, mapper: EventMapper, head: int, registry: str) -> None:
+    def __init__(self, rows: Rows, streams: Streams, mapper: EventMapper, head: int, registries: Sequence[str]) -> None:
         super().__init__(rows, streams)
-        self.registry = registry
+        self.registry, self.registries = registries[0], registries
         self.head = head
         self.keeps = False
         self._mapper = mapper
@@ -212,12 +212,16 @@ class _Rollback(Exception):
 class Writer:
     """The thread that decides and commits. `committed` hears the new head after each commit.
 
+    `registry` is the host of the internal registry, `aliases` are other hosts under which it is known.
+
     `outcomes` counts what became of commands, `batches` how many times so many were committed together.
     """
 
-    def __init__(self, store: Store, registry: str, committed: Callable[[int], None]) -> None:
+    def __init__(
+        self, store: Store, registry: str, committed: Callable[[int], None], aliases: Sequence[str] = ()
+    ) -> None:
         self._store = store
-        self._registry = registry
+        self._registries = registry, *aliases
         self._committed = committed
         self._mapper = EventMapper()
         self._streams: Streams = Streams()
@@ -345,7 +349,7 @@ class Writer:
         if head != self._head:
             # Another process wrote in between: what is remembered may be old.
             self._streams.clear()
-        return Work(rows, self._streams, self._mapper, head, self._registry)
+        return Work(rows, self._streams, self._mapper, head, self._registries)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
@@ -378,7 +382,7 @@ class Writer:
         try:
             with self._store.writing() as rows:
                 # A cache of its own: nothing of this may be remembered.
-                work = Work(rows, Streams(), self._mapper, rows.head(), self._registry)
+                work = Work(rows, Streams(), self._mapper, rows.head(), self._registries)
                 result, refusal = _decide(work, job)
                 work.flush()
                 if refusal is None:

@@ -37,7 +37,7 @@ from imagestream_es.domain.events import (
 )
 from imagestream_es.domain.imports import TagImport, with_attempts
 from imagestream_es.domain.references import stream_repository
-from imagestream_es.domain.resolution import Catalog, Resolution, followed_tags
+from imagestream_es.domain.resolution import Catalog, Resolution, followed_tags, forbidden_source, foreign_stream
 from imagestream_es.domain.tags import (
     LOCAL,
     ImageGuard,
@@ -326,7 +326,7 @@ class ImageStream:
         tags = {tag.name: _with_generation(tag, 1) for tag in _by_name(desired.tags)}
         resolution = Resolution(self.namespace, self.name, self.newest, by, 1, catalog)
         resolution.resolve(tags, tags)
-        self._check(desired, tags.values(), resolution.problems)
+        self._check(desired, tags.values(), resolution.problems, catalog)
         again = self.version > 0
         event_class: type[StreamCreated] = StreamRecreated if again else StreamCreated
         repository = self.repository if again else stream_repository(catalog.registry, self.namespace, self.name)
@@ -371,9 +371,9 @@ class ImageStream:
             for name, tag in wanted.items()
         }
         resolution = Resolution(self.namespace, self.name, self.newest, by, generation, catalog)
-        resolution.resolve(tags, changed)
+        resolution.resolve(tags, changed, {name for name in wanted.keys() & old if _retyped(old[name], wanted[name])})
         written = _difference(old, tags)
-        self._check(desired, filter(None, written.values()), resolution.problems)
+        self._check(desired, filter(None, written.values()), resolution.problems, catalog)
         if self.deletion is not None and not set(desired.finalizers) <= set(self.finalizers):
             detail = "no new finalizers can be added if the object is being deleted"
             problem = FieldProblem(Problem.FORBIDDEN, "metadata.finalizers", detail)
@@ -548,12 +548,22 @@ class ImageStream:
 
     # --- details
 
-    def _check(self, desired: DesiredStream, tags: Iterable[TagReference], unresolved: Sequence[FieldProblem]) -> None:
+    def _check(
+        self,
+        desired: DesiredStream,
+        tags: Iterable[TagReference],
+        unresolved: Sequence[FieldProblem],
+        catalog: Catalog,
+    ) -> None:
         """Raises Invalid if sources could not be resolved, or if fields of the stream or of `tags` are wrong."""
         problems = []
         if unresolved:
             # OpenShift reports whatever it meets while it resolves tags as one inner error.
             problems.append(FieldProblem(Problem.INTERNAL, "[]", value=Invalid(RESOURCE, self.name, unresolved)))
+        if desired.source_repository != self.source_repository:
+            source = foreign_stream(desired.source_repository, self.namespace, catalog)
+            if source is not None and not catalog.may_pull(*source):
+                problems.append(forbidden_source("spec.dockerImageRepository", source))
         problems += repository_problems(desired.source_repository, "spec.dockerImageRepository")
         for tag in tags:
             problems += tag_problems(tag, f"spec.tags[{tag.name}]")
@@ -572,6 +582,11 @@ class ImageStream:
         before = (old.source.namespace or self.namespace, old.source.name) if old.source else (self.namespace, "")
         after = (new.source.namespace or self.namespace, new.source.name)
         return (before, old.reference, old.import_mode) != (after, new.reference, new.import_mode)
+
+
+def _retyped(old: TagReference, new: TagReference) -> bool:
+    """Whether the source of a tag has become one of another kind."""
+    return new.source is not None and (old.source is None or old.source.kind != new.source.kind)
 
 
 def stream_id(namespace: str, name: str) -> str:

@@ -12,7 +12,7 @@ that Kubernetes servers use, without the "Invalid value" around them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -131,6 +131,28 @@ class DockerImageReference(Struct, frozen=True):
 def stream_repository(registry: str, namespace: str, name: str) -> str:
     """The pull spec of a stream's own repository in the internal registry, "" without one."""
     return f"{registry}/{namespace}/{name}" if registry else ""
+
+
+def stream_behind(pull_spec: str, registries: Collection[str]) -> tuple[str, str] | None:
+    """The stream, as namespace and name, whose repository in one of these registries a pull spec names.
+
+    None for any other pull spec, and for what is none.
+    """
+    try:
+        reference = DockerImageReference.parse(pull_spec)
+    except InvalidReference:
+        return None
+    if not reference.namespace or _place_of_host(reference.registry) not in map(_place_of_host, registries):
+        return None
+    return reference.namespace, reference.name
+
+
+def _place_of_host(host: str) -> tuple[str, int]:
+    """Name and port of a host, so that all its spellings are one; the ports that clients add themselves are 0."""
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or not port.isdigit():
+        return host.lower(), 0
+    return name, 0 if int(port) in (80, 443) else int(port)
 
 
 def _check_digest(digest: str) -> None:

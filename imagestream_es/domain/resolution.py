@@ -17,6 +17,7 @@ from imagestream_es.domain.references import (
     InvalidReference,
     split_stream_image,
     split_stream_tag,
+    stream_behind,
     stream_repository,
 )
 from imagestream_es.domain.tags import (
@@ -39,6 +40,10 @@ class Catalog(Protocol):
     @property
     def registry(self) -> str:
         """Host of the internal registry, "" without one."""
+
+    @property
+    def registries(self) -> Collection[str]:
+        """All hosts under which the internal registry is known."""
 
     def has_stream(self, namespace: str, name: str) -> bool:
         """Whether there is a stream of that name."""
@@ -88,6 +93,17 @@ def followed_tags(specs: Iterable[TagReference], namespace: str, stream: str) ->
     return {name: tag for name, tag in followed if tag is not None}
 
 
+def foreign_stream(pull_spec: str, namespace: str, catalog: Catalog) -> tuple[str, str] | None:
+    """Namespace and name of the stream of another namespace whose repository a pull spec names, None for any other."""
+    stream = stream_behind(pull_spec, catalog.registries)
+    return None if stream is None or stream[0] == namespace else stream
+
+
+def forbidden_source(where: str, stream: tuple[str, str]) -> FieldProblem:
+    """What is wrong with a source in a stream whose images the caller may not take."""
+    return FieldProblem(Problem.FORBIDDEN, where, f'{stream[0]}/{stream[1]}: "" ""')
+
+
 class Resolution:
     """One look at the sources of a stream's spec tags, on behalf of a change made `by` somebody.
 
@@ -113,11 +129,17 @@ class Resolution:
         self._generation = generation
         self._catalog = catalog
 
-    def resolve(self, specs: Mapping[str, TagReference], changed: Collection[str]) -> None:
-        """Look up the sources of the `changed` tags of `specs`, then move every tag that follows one that moved."""
+    def resolve(
+        self, specs: Mapping[str, TagReference], changed: Collection[str], retyped: Collection[str] = ()
+    ) -> None:
+        """Look up the sources of the `changed` tags of `specs`, then move every tag that follows one that moved.
+
+        A source that was only `retyped`, to be of another kind, is not looked up, but it must be one that the caller
+        may take images from: it may be imported later.
+        """
         followed = followed_tags(specs.values(), self._namespace, self._stream)
         asked = {name: spec for name, spec in specs.items() if name in changed and name not in followed}
-        self._check_access(asked)
+        self._check_access({name: spec for name, spec in specs.items() if name in asked or name in retyped})
         for name, spec in asked.items():
             self._look_up(name, spec)
         for name in _sources_first(followed):
@@ -138,18 +160,23 @@ class Resolution:
     def _check_access(self, specs: Mapping[str, TagReference]) -> None:
         allowed: dict[tuple[str, str], bool] = {}
         for name, spec in specs.items():
-            stream = self._foreign_stream(spec.source)
+            stream = self._foreign_stream(spec)
             if stream is None:
                 continue
             if stream not in allowed:
                 allowed[stream] = self._catalog.may_pull(*stream)
             if not allowed[stream]:
-                detail = f'{stream[0]}/{stream[1]}: "" ""'
-                self.problems.append(FieldProblem(Problem.FORBIDDEN, f"spec.tags[{name}].from", detail))
+                self.problems.append(forbidden_source(f"spec.tags[{name}].from", stream))
 
-    def _foreign_stream(self, source: ObjectReference | None) -> tuple[str, str] | None:
-        """Namespace and name of the stream of another namespace that a source asks for."""
-        if source is None or source.kind not in (IMAGE_STREAM_TAG, IMAGE_STREAM_IMAGE):
+    def _foreign_stream(self, spec: TagReference) -> tuple[str, str] | None:
+        """Namespace and name of the stream of another namespace that a tag takes images from."""
+        source = spec.source
+        if source is None:
+            return None
+        if source.kind == DOCKER_IMAGE:
+            # Nothing is imported for what is a mere reference.
+            return None if spec.reference else foreign_stream(source.name, self._namespace, self._catalog)
+        if source.kind not in (IMAGE_STREAM_TAG, IMAGE_STREAM_IMAGE):
             return None
         try:
             namespace, stream, _ = place_of(source, self._namespace, self._stream)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
 import pytest
 from flask.testing import FlaskClient
 from joserfc import jwk, jwt
@@ -66,7 +67,7 @@ def signed(**claims: Any) -> str:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     directory = tmp_path_factory.mktemp("access")
     (directory / "tokens").write_text(TOKENS)
-    (directory / "keys").write_bytes(__import__("orjson").dumps({"keys": [KEY.as_dict(private=False)]}))
+    (directory / "keys").write_bytes(orjson.dumps({"keys": [KEY.as_dict(private=False)]}))
     (directory / "rbac").mkdir()
     bindings = [BINDING.format(user=user, namespace="team", role=role) for user, role in USERS.items()]
     bindings.append(BINDING.format(user="other", namespace="elsewhere", role="admin"))
@@ -80,6 +81,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
         oidc_issuer_url=ISSUER,
         oidc_client_id="streams",
         oidc_jwks_file=directory / "keys",
+        external_registry="registry.example.com",
     )
     app = create_app(settings)
     client = app.test_client()
@@ -314,16 +316,98 @@ def test_two_authorizations_are_none(client: FlaskClient) -> None:
         assert client.get(f"{IMAGE}/namespaces/team/imagestreams", headers=headers).status_code == 401
 
 
-def test_a_tag_of_another_namespace_needs_the_right_to_pull_there(client: FlaskClient) -> None:
-    tag = {
-        "metadata": {"name": "web:stolen"},
-        "tag": {"name": "stolen", "from": {"kind": "ImageStreamTag", "namespace": "elsewhere", "name": "web:latest"}},
-    }
-    path = f"{IMAGE}/namespaces/team/imagestreamtags?dryRun=All"
-    answer = client.post(path, json=tag, headers=bearer("editor-token"))
-    assert answer.status_code == 422
-    assert "Forbidden" in answer.get_json()["message"]
-    assert "Forbidden" not in client.post(path, json=tag, headers=bearer("root-token")).get_data(as_text=True)
+THEIRS = "172.30.56.218:5000/elsewhere/web"
+FOREIGN = [
+    {"kind": "ImageStreamTag", "namespace": "elsewhere", "name": "web:latest"},
+    {"kind": "ImageStreamImage", "namespace": "elsewhere", "name": "web@sha256:" + "a" * 64},
+    {"kind": "DockerImage", "name": f"{THEIRS}:latest"},
+]
+
+
+def ways_to_name(source: dict[str, str], version: str) -> list[tuple[str, str, dict[str, Any], str]]:
+    """Each request that makes a tag of `team` have a source: method, path, body and the body's media type.
+
+    `version` is the resourceVersion of the image stream `web`.
+    """
+    space, old = f"{IMAGE}/namespaces/team", "/oapi/v1/namespaces/team"
+    tag = {"name": "stolen", "from": source}
+    stream = {"metadata": {"name": "new"}, "spec": {"tags": [tag]}}
+    changed = {"metadata": {"name": "web", "resourceVersion": version}, "spec": {"tags": [{"name": "latest"}, tag]}}
+    merged = {"spec": {"tags": [{"name": "latest"}, tag]}}
+    append = [{"op": "add", "path": "/spec/tags/-", "value": tag}]
+    applied = {"apiVersion": "image.openshift.io/v1", "kind": "ImageStream", **stream}
+    one = {"metadata": {"name": "web:stolen"}, "tag": tag}
+    other = {"metadata": {"name": "web:stolen"}, "spec": tag}
+    return [
+        ("POST", f"{space}/imagestreams", stream, "application/json"),
+        ("POST", f"{old}/imagestreams", stream, "application/json"),
+        ("POST", "/api/v1/namespaces/team/ungroupedimagestreams", stream, "application/json"),
+        ("PUT", f"{space}/imagestreams/web", changed, "application/json"),
+        ("PATCH", f"{space}/imagestreams/web", merged, "application/merge-patch+json"),
+        ("PATCH", f"{space}/imagestreams/web", {"spec": {"tags": [tag]}}, "application/strategic-merge-patch+json"),
+        ("PATCH", f"{space}/imagestreams/web", append, "application/json-patch+json"),  # type: ignore[list-item]
+        ("PATCH", f"{space}/imagestreams/new?fieldManager=me", applied, "application/apply-patch+yaml"),
+        ("POST", f"{space}/imagestreamtags", one, "application/json"),
+        ("PUT", f"{space}/imagestreamtags/web:stolen", one, "application/json"),
+        (
+            "PUT",
+            f"{space}/imagestreamtags/none:stolen",
+            {**one, "metadata": {"name": "none:stolen"}},
+            "application/json",
+        ),
+        ("POST", f"{space}/imagetags", other, "application/json"),
+        ("PUT", f"{space}/imagetags/web:stolen", other, "application/json"),
+    ]
+
+
+@pytest.mark.parametrize("source", FOREIGN, ids=lambda source: source["kind"])
+def test_a_source_in_another_namespace_needs_the_right_to_pull_there(
+    client: FlaskClient, source: dict[str, str]
+) -> None:
+    web = client.get(f"{IMAGE}/namespaces/team/imagestreams/web", headers=bearer("root-token")).get_json()
+    for method, path, body, kind in ways_to_name(source, web["metadata"]["resourceVersion"]):
+        dry = f"{path}{'&' if '?' in path else '?'}dryRun=All"
+
+        def told(token: str) -> tuple[int, str]:
+            answer = client.open(dry, method=method, json=body, content_type=kind, headers=bearer(token))  # noqa: B023
+            return answer.status_code, answer.get_json().get("message", "")
+
+        status, message = told("editor-token")
+        assert (status, "].from: Forbidden: elsewhere/web" in message) == (422, True), (method, path, message)
+        status, message = told("root-token")
+        assert "Forbidden" not in message, (method, path)
+        assert status in ((422,) if source["kind"] == "ImageStreamImage" else (200, 201)), (method, path, message)
+
+
+def test_a_whole_repository_of_another_namespace_needs_the_right_to_pull_there(client: FlaskClient) -> None:
+    path = f"{IMAGE}/namespaces/team/imagestreams?dryRun=All"
+    body = {"metadata": {"name": "new"}, "spec": {"dockerImageRepository": THEIRS}}
+    refused = client.post(path, json=body, headers=bearer("editor-token"))
+    assert refused.status_code == 422
+    assert "spec.dockerImageRepository: Forbidden: elsewhere/web" in refused.get_json()["message"]
+    assert client.post(path, json=body, headers=bearer("root-token")).status_code == 201
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("host", ["172.30.56.218:5000", "registry.example.com", "REGISTRY.example.com:443"])
+def test_an_import_from_another_namespace_needs_the_right_to_pull_there(
+    client: FlaskClient, store: bool, host: str
+) -> None:
+    image = {"from": {"kind": "DockerImage", "name": f"{host}/elsewhere/web:latest"}, "to": {"name": "stolen"}}
+    whole = {"from": {"kind": "DockerImage", "name": f"{host}/elsewhere/web"}}
+    for path in (f"{IMAGE}/namespaces/team/imagestreamimports", "/oapi/v1/namespaces/team/imagestreamimports"):
+        for spec, where in (({"images": [image]}, "spec.images[0]"), ({"repository": whole}, "spec.repository")):
+            body = {"metadata": {"name": "web"}, "spec": {"import": store, **spec}}
+            refused = client.post(path, json=body, headers=bearer("editor-token"))
+            assert refused.status_code == 422
+            assert f"{where}.from.name: Forbidden: the images of elsewhere/web" in refused.get_json()["message"]
+    own = {"metadata": {"name": "web"}, "spec": {"import": False, "images": [OWN]}}
+    assert client.post(path, json=own, headers=bearer("editor-token")).status_code == 201
+    web = client.get(f"{IMAGE}/namespaces/team/imagestreams/web", headers=bearer("root-token")).get_json()
+    assert [tag["name"] for tag in web["spec"]["tags"]] == ["latest"]
+
+
+OWN = {"from": {"kind": "DockerImage", "name": "172.30.56.218:5000/team/web:latest"}}
 
 
 def test_nobody_acts_as_another_without_the_right_to(client: FlaskClient) -> None:
@@ -338,6 +422,30 @@ def test_nobody_acts_as_another_without_the_right_to(client: FlaskClient) -> Non
     assert client.get(path, headers=headers).get_json()["metadata"]["name"] == "viewer"
     assert client.get(f"{IMAGE}/namespaces/team/imagestreams", headers=headers).status_code == 200
     assert client.get(f"{IMAGE}/namespaces/elsewhere/imagestreams", headers=headers).status_code == 403
+
+
+def test_whoever_acts_as_another_stands_beside_them_in_the_log(client: FlaskClient) -> None:
+    def push(body: str, **headers: str) -> int:
+        mapping = {"metadata": {"name": "web"}, "tag": "acted", "image": {"metadata": {"name": f"sha256:{body * 64}"}}}
+        path = f"{IMAGE}/namespaces/team/imagestreammappings"
+        return client.post(path, json=mapping, headers={**bearer("root-token"), **headers}).status_code
+
+    assert push("c", **{"Impersonate-User": "viewer"}) == 403  # as the viewer, who may not; whoever root is
+    assert push("c", **{"Impersonate-User": "editor", "Audit-ID": "acting"}) == 201
+    assert push("d", **{"Audit-ID": "alone"}) == 201
+    selector = "fieldSelector=stream%3Dweb,tag%3Dacted"
+    path = f"/apis/history.imagestream-es.io/v1/namespaces/team/tagchanges?{selector}"
+    alone, acted = client.get(path, headers=bearer("root-token")).get_json()["items"]
+    assert (acted["actor"], acted["impersonator"], acted["cause"]["request"]) == ("editor", "root", "acting")
+    assert (alone["actor"], alone["cause"]["request"]) == ("root", "alone")
+    assert "impersonator" not in alone
+    # The log holds both as ids.
+    services = client.application.extensions["imagestream"]
+    with services.queries._store.reading() as rows:
+        origins = [orjson.loads(stored.state)["by"] for _, stored in rows.log(1, rows.head())]
+    pairs = {(by["actor"], by["impersonator"]) for by in origins if by.get("request") == "acting"}
+    ((actor, impersonator),) = pairs  # of the image's event and of the stream's
+    assert services.principals.names([actor, impersonator]) == {actor: "editor", impersonator: "root"}
 
 
 def test_health_answers_everybody_and_nothing_else_does(client: FlaskClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from scenario import (
     REGISTRY,
     REPOSITORY,
@@ -13,6 +14,7 @@ from scenario import (
     C,
     Scenario,
     at,
+    create,
     created,
     desired,
     docker,
@@ -29,7 +31,7 @@ from scenario import (
 )
 
 from imagestream_es.domain.errors import FieldProblem, Problem
-from imagestream_es.domain.events import ImageMapped, Put, TagSet
+from imagestream_es.domain.events import ImageMapped, Put, StreamUpdated, TagSet
 from imagestream_es.domain.tags import ObjectReference
 
 OUTSIDE = "quay.io/team/base:1"
@@ -350,3 +352,67 @@ def test_a_tag_or_image_without_a_name_is_told_as_unresolved_and_as_wrong(
         FieldProblem(Problem.REQUIRED, "spec.tags[latest].from.name"),
         unresolved=[FieldProblem(Problem.INVALID, "spec.tags[latest].from.name", FORM, "")],
     )
+
+
+THEIRS = f"{REGISTRY}/other/base"
+
+
+@pytest.mark.parametrize(
+    "pull_spec",
+    [f"{THEIRS}:1", f"{THEIRS}@{A}", THEIRS, f"{REGISTRY}/other/base/part:1", "Registry.Example.com:0443/other/base:1"],
+)
+def test_what_would_be_imported_of_another_namespace_is_for_those_who_may_pull_it(
+    web: Scenario, pull_spec: str
+) -> None:
+    stream = ("other", "base/part" if "part" in pull_spec else "base")
+    web.world.forbidden.add(stream)
+    web.given(created())
+    web.when(set_tag("latest", spec("latest", docker(pull_spec))))
+    web.then_invalid(unresolved=[forbidden("latest", "/".join(stream))])
+    web.world.forbidden.clear()
+    web.when(set_tag("latest", spec("latest", docker(pull_spec))))
+    web.then(tag_set(docker(pull_spec)))
+
+
+def test_a_mere_reference_is_let_through_until_it_is_to_be_imported(web: Scenario) -> None:
+    web.world.forbidden.add(("other", "base"))
+    web.given(created())
+    web.when(set_tag("latest", spec("latest", docker(f"{THEIRS}:1", reference=True))))
+    assert web.shown["latest"][0].image == ""
+    web.when(set_tag("latest", spec("latest", docker(f"{THEIRS}:1"))))
+    web.then_invalid(unresolved=[forbidden("latest", "other/base")])
+
+
+def test_a_source_of_another_kind_and_the_same_name_is_another_source(web: Scenario) -> None:
+    web.world.streams["shop", "172.30.56.218"] = {}
+    web.world.forbidden.add(("other", "base"))
+    web.given(created())
+    for harmless, kind in ((istag(THEIRS), docker(THEIRS)), (docker("base:1"), istag("base:1", "other"))):
+        harmless["source"] = replace(harmless["source"], namespace=kind["source"].namespace)
+        web.when(set_tag("latest", spec("latest", harmless)))
+        assert web.refusal is None
+        web.when(set_tag("latest", spec("latest", kind)))
+        web.then_invalid(unresolved=[forbidden("latest", "other/base")])
+
+
+@pytest.mark.parametrize(
+    "pull_spec", [f"{REGISTRY}/shop/base:1", "quay.io/other/base:1", "other/base:1", f"{REGISTRY}/base:1"]
+)
+def test_images_of_the_same_namespace_and_from_outside_need_no_right_to_pull(web: Scenario, pull_spec: str) -> None:
+    web.given(created())
+    web.when(set_tag("latest", spec("latest", docker(pull_spec))))
+    web.then(tag_set(docker(pull_spec)))
+    assert web.world.asked == []
+
+
+def test_a_whole_repository_of_another_namespace_is_for_those_who_may_pull_it(web: Scenario) -> None:
+    web.world.forbidden.add(("other", "base"))
+    refused = FieldProblem(Problem.FORBIDDEN, "spec.dockerImageRepository", 'other/base: "" ""')
+    web.when(create(desired(source_repository=THEIRS)))
+    web.then_invalid(refused)
+    web.given(created())
+    web.when(update(desired(source_repository=THEIRS)))
+    web.then_invalid(refused)
+    web.given(StreamUpdated(by=at(2), generation=2, source_repository=THEIRS))
+    web.when(update(desired(source_repository=THEIRS, labels={"a": "b"})))
+    web.then(StreamUpdated(by=at(100), labels={"a": "b"}))
