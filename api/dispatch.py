@@ -412,7 +412,9 @@ def _apply(target: Resource, call: Call) -> Answer:
         if live is not None and merged == live and call.guard is None:
             call.seen = live["metadata"]["resourceVersion"]
             return Answer(live)
-        call.applied = merged["metadata"].pop("managedFields", [])
+        managers = merged["metadata"].pop("managedFields", [])
+        # A tag has no managers of its own: what its stream gains by it counts as an update of the stream.
+        call.applied = None if target.shown is None else managers
         try:
             return _write_applied(target, call, live, applied, merged)
         except (Conflict, AlreadyExists):

@@ -3,6 +3,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -759,3 +760,18 @@ def test_nobody_owns_what_is_not_there_and_the_list_is_in_its_form(live: Object)
     assert validate(entries) == entries
     for fields in owners(live).values():
         assert decode_fields(fields) <= leaves(live).keys() | containers(live)
+
+
+# --- through the API
+
+
+def test_a_tag_that_is_applied_counts_as_an_update_of_its_stream(client: FlaskClient) -> None:
+    group = "/apis/image.openshift.io/v1/namespaces/shop"
+    client.post(f"{group}/imagestreams", json={"metadata": {"name": "web"}})
+    body = "kind: ImageStreamTag\nmetadata: {name: 'web:a'}\ntag: {from: {kind: DockerImage, name: example.test/a}}"
+    applied = client.patch(
+        f"{group}/imagestreamtags/web:a?fieldManager=me", data=body, content_type="application/apply-patch+yaml"
+    )
+    assert applied.status_code == 201
+    (entry,) = client.get(f"{group}/imagestreams/web").json["metadata"]["managedFields"]
+    assert (entry["manager"], entry["operation"], list(entry["fieldsV1"])) == ("me", "Update", ["f:spec"])
