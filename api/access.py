@@ -10,8 +10,9 @@ from urllib.parse import unquote
 from flask import Request
 
 from api.errors import Refusal, qualified
+from api.headers import text_of
 from imagestream_es.access.gate import Gate, Unauthenticated
-from imagestream_es.access.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User
+from imagestream_es.access.identity import ANONYMOUS, AUTHENTICATED, LONGEST_NAME, UNAUTHENTICATED, User, can_be_name
 from imagestream_es.access.policy import Action
 
 CERTIFICATE = "imagestream.client_certificate"
@@ -105,22 +106,25 @@ def _impersonated(request: Request, gate: Gate, asker: User) -> User:
 
 def _wanted(environ: Mapping[str, Any], request: Request) -> User:
     headers = request.headers
-    names = headers.getlist("Impersonate-User")
-    groups = [group.strip() for value in headers.getlist("Impersonate-Group") for group in value.split(",")]
+    names = [text_of(name) for name in headers.getlist("Impersonate-User")]
+    given = [group.strip() for value in headers.getlist("Impersonate-Group") for group in text_of(value).split(",")]
+    groups = list(filter(None, dict.fromkeys(given)))
     extra: dict[str, list[str]] = {}
     for header in environ:
         key = header.removeprefix("HTTP_IMPERSONATE_EXTRA_")
         if key != header:
             name = unquote(key.replace("_", "-")).lower()
-            extra[name] = [value.strip() for value in str(environ[header]).split(",")]
-    if len(names) != 1 or not names[0] or not names[0].isprintable():
+            extra[name] = [value.strip() for value in text_of(str(environ[header])).split(",")]
+    if len(names) != 1 or not names[0]:
         raise Refusal(400, "requests that impersonate must name one user, in the header Impersonate-User")
+    if not all(map(can_be_name, (*names, *groups))):
+        raise Refusal(400, f"the name of a user or group may have {LONGEST_NAME} characters, all of them printable")
     if len(groups) + sum(len(values) for values in extra.values()) > MOST_IMPERSONATED:
         raise Refusal(400, f"at most {MOST_IMPERSONATED} groups and extras can be impersonated at once")
     return User(
         names[0],
-        headers.get("Impersonate-Uid", ""),
-        tuple(dict.fromkeys(group for group in groups if group)),
+        text_of(headers.get("Impersonate-Uid", "")),
+        tuple(groups),
         {name: tuple(values) for name, values in extra.items()},
         IMPERSONATED,
     )

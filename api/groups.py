@@ -18,6 +18,7 @@ from api.resources.image_usages import IMAGE_USAGES
 from api.resources.images import IMAGE_SIGNATURES, IMAGES
 from api.resources.namespaces import EVENTS, NAMESPACES
 from api.resources.reviews import (
+    LOCAL_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_ACCESS_REVIEWS,
     SELF_SUBJECT_REVIEWS,
     SELF_SUBJECT_RULES_REVIEWS,
@@ -57,6 +58,7 @@ GROUPS: Mapping[Door, Sequence[Resource]] = {
     LEGACY_DOOR: tuple(resource for resource in IMAGE_RESOURCES if resource.legacy),
     _door("authentication.k8s.io"): (SELF_SUBJECT_REVIEWS,),
     _door("authorization.k8s.io"): (
+        LOCAL_SUBJECT_ACCESS_REVIEWS,
         SELF_SUBJECT_ACCESS_REVIEWS,
         SELF_SUBJECT_RULES_REVIEWS,
         SUBJECT_ACCESS_REVIEWS,

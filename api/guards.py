@@ -20,6 +20,7 @@ from api.call import GROUP_DOOR
 from api.dispatch import failure
 from api.errors import Refusal
 from api.told import told
+from imagestream_es.application.limits import TooMany
 from imagestream_es.bootstrap import Services
 from imagestream_es.settings import Settings
 
@@ -40,7 +41,7 @@ def add_guards(app: Flask, services: Services, resources: Collection[str]) -> No
             check(request.environ, services.settings)
             if request.endpoint not in resources and not is_open(request.path):
                 admit(request, services)
-        except Refusal as refusal:
+        except (Refusal, TooMany) as refusal:
             return failure(refusal, GROUP_DOOR, "")
         return None
 
@@ -75,6 +76,7 @@ def admit(request: Request, services: Services) -> None:
     identity = authenticate(request, services.gate)
     about.user = (identity.impersonator or identity.user).name
     about.acting_as = identity.user.name if identity.impersonator else ""
+    services.limits.begin(about.user)()  # these are answered at once: only how often they are asked for counts
     authorize_path(services.gate, identity.user, request.method, request.path)
 
 

@@ -14,6 +14,7 @@ from flask import Request
 
 from api.call import Call
 from api.errors import Refusal
+from api.headers import text_of
 from api.resource import Resource
 from imagestream_es.domain.references import is_digest
 from imagestream_es.domain.tags import ImageGuard
@@ -35,12 +36,7 @@ def take_headers(call: Call, target: Resource, request: Request) -> None:
     given = {name: request.headers[name] for name in ANNOTATIONS if name in request.headers}
     if given:
         call.guard = _guard(target, given)
-    told = request.headers.get(REASON, "").encode("latin-1", "replace")
-    try:
-        text = told.decode()
-    except UnicodeDecodeError:  # what browsers and many libraries send
-        text = told.decode("latin-1")
-    call.reason = _reason(text, REASON)
+    call.reason = _reason(text_of(request.headers.get(REASON, "")), REASON)
 
 
 def take_annotations(

@@ -41,6 +41,7 @@ _ACCESS_OF_SOMEBODY = {**_ACCESS, 3: _Read("user"), 4: _Read("groups", repeated=
 _KINDS: dict[tuple[str, str], dict[int, _Read]] = {
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview"): {2: _Read("spec", _ACCESS)},
     ("authorization.k8s.io/v1", "SubjectAccessReview"): {2: _Read("spec", _ACCESS_OF_SOMEBODY)},
+    ("authorization.k8s.io/v1", "LocalSubjectAccessReview"): {2: _Read("spec", _ACCESS_OF_SOMEBODY)},
     ("authorization.k8s.io/v1", "SelfSubjectRulesReview"): {2: _Read("spec", _texts("namespace"))},
     ("authentication.k8s.io/v1", "SelfSubjectReview"): {},
     ("v1", "Namespace"): {1: _Read("metadata", _texts("name"))},

@@ -40,6 +40,16 @@ def access(call: Call, body: dict[str, Any]) -> Answer:
     return _reviewed(call, spec, User(name or "", uid or "", tuple(groups or ())))
 
 
+def local_access(call: Call, body: dict[str, Any]) -> Answer:
+    """Whether somebody may do something in the namespace of the request."""
+    attributes = _spec(call, body).get("resourceAttributes")
+    if not isinstance(attributes, dict) or attributes.get("namespace") != call.namespace:
+        where, detail = "spec.resourceAttributes.namespace", f"must be the namespace of the request, {call.namespace}"
+        found = attributes.get("namespace") if isinstance(attributes, dict) else None
+        raise Invalid(call.kind, "", [FieldProblem(Problem.INVALID, where, detail, found)])
+    return access(call, body)
+
+
 def _are_texts(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
@@ -117,6 +127,9 @@ SELF_SUBJECT_ACCESS_REVIEWS = Resource(
 )
 SUBJECT_ACCESS_REVIEWS = Resource(
     name="subjectaccessreviews", kind="SubjectAccessReview", namespaced=False, create=access
+)
+LOCAL_SUBJECT_ACCESS_REVIEWS = Resource(
+    name="localsubjectaccessreviews", kind="LocalSubjectAccessReview", create=local_access
 )
 SELF_SUBJECT_RULES_REVIEWS = Resource(
     name="selfsubjectrulesreviews", kind="SelfSubjectRulesReview", namespaced=False, create=rules

@@ -112,6 +112,16 @@ class SubjectAccessReviewSchema(KindSchema):
     status = One(SubjectAccessReviewStatusSchema, "The answer.")
 
 
+class LocalSubjectAccessReviewSchema(SubjectAccessReviewSchema):
+    """Asks whether somebody may do something in the namespace. Nothing is stored."""
+
+    example: ClassVar = {
+        "kind": "LocalSubjectAccessReview",
+        "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"user": "jane", "groups": ["developers"], **_ASKED},
+    }
+
+
 class SelfSubjectRulesReviewSpecSchema(Wire):
     """Where the rules are asked for."""
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from imagestream_es.access.identity import AUTHENTICATED, User
+from imagestream_es.access.identity import AUTHENTICATED, User, can_be_name
 
 ISSUER = "certificate"
 
 
 def user_of(certificate: Mapping[str, Any]) -> User | None:
-    """The user that a certificate, in the shape of `ssl.SSLSocket.getpeercert()`, names; None if it names none."""
+    """The user that a certificate, in the shape of `ssl.SSLSocket.getpeercert()`, names.
+
+    None if it names none, or has a name that nobody can have.
+    """
     parts = [pair for names in certificate.get("subject", ()) for pair in names]
     names = [value for key, value in parts if key == "commonName"]
-    if not names or not names[-1]:
-        return None
     groups = dict.fromkeys(value for key, value in parts if key == "organizationName" and value)
+    if not names or not all(map(can_be_name, (names[-1], *groups))):
+        return None
     return User(names[-1], "", (*groups, AUTHENTICATED), issuer=ISSUER)

@@ -15,7 +15,7 @@ from imagestream_es.access.policy import Policy
 
 _logger = logging.getLogger(__name__)
 TOLD_EVERY = 1.0
-"""Seconds between two lines of the log about tokens that are wrong."""
+"""Seconds between two lines of the log about credentials that are wrong."""
 
 
 class Unauthenticated(Exception):
@@ -68,6 +68,7 @@ class Gate:
         if certificate is not None:
             user = certificates.user_of(certificate)
             if user is None:
+                self._tell("a certificate was refused: it has no common name, or names that nobody can have")
                 raise Unauthenticated
             return user
         if authorization is None:
@@ -85,7 +86,7 @@ class Gate:
             try:
                 user = source.user(token)
             except BadToken as error:
-                self._tell(str(error))
+                self._tell(f"a token was refused: {error}")
                 raise Unauthenticated from None
             if user is not None:
                 return user
@@ -94,4 +95,4 @@ class Gate:
     def _tell(self, problem: str) -> None:
         if self._now() - self._told >= TOLD_EVERY:
             self._told = self._now()
-            _logger.warning("a token was refused: %s", problem)
+            _logger.warning("%s", problem)

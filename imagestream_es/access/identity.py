@@ -11,6 +11,13 @@ UNAUTHENTICATED = "system:unauthenticated"
 """The group of those who said nothing about themselves."""
 MASTERS = "system:masters"
 """The group of those who may do everything."""
+LONGEST_NAME = 256
+"""Characters of the name of a user or a group."""
+
+
+def can_be_name(text: str) -> bool:
+    """Whether a text can name a user or a group: it must be printable, so that every store and terminal takes it."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
 
 
 @dataclass(frozen=True)

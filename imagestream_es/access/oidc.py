@@ -21,7 +21,7 @@ from joserfc import jwk, jws, jwt
 from joserfc.errors import JoseError
 
 from imagestream_es.access.files import Reread, WrongFile, read
-from imagestream_es.access.identity import AUTHENTICATED, User
+from imagestream_es.access.identity import AUTHENTICATED, User, can_be_name
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Signatures with the provider's private key. Never `none`, never HS256, for which a public key would do."""
@@ -131,6 +131,8 @@ class Oidc:
         prefix = self._claims.prefix()
         if not prefix and found.startswith(_RESERVED):
             raise BadToken("its name is one of the service's own")
+        if not can_be_name(prefix + found):
+            raise BadToken(f"its claim {claim} is too long for a name, or cannot be printed")
         return prefix + found
 
     def _groups(self, claims: Mapping[str, Any]) -> list[str]:
@@ -139,9 +141,12 @@ class Oidc:
         if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
             raise BadToken(f"its claim {self._claims.groups_claim} is neither a name nor a list of names")
         prefix = self._claims.groups_prefix
-        return [
+        named = [
             prefix + group for group in dict.fromkeys(groups) if group and (prefix or not group.startswith(_RESERVED))
         ]
+        if not all(map(can_be_name, named)):
+            raise BadToken(f"its claim {self._claims.groups_claim} holds what is too long, or cannot be printed")
+        return named
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from imagestream_es.access.files import Reread, WrongFile, read
-from imagestream_es.access.identity import AUTHENTICATED, User
+from imagestream_es.access.identity import AUTHENTICATED, LONGEST_NAME, User, can_be_name
 
 ISSUER = "token-file"
 
@@ -59,8 +59,11 @@ def _parse(paths: Sequence[Path]) -> Mapping[bytes, User]:
             digest = _digest(token)
             if digest in users:
                 _logger.warning("%s: the token stands in the file twice; the later line counts", where)
-            groups = [group.strip() for group in row[3].split(",")] if len(row) > 3 else []
-            users[digest] = User(name, uid, (*dict.fromkeys(filter(None, groups)), AUTHENTICATED), issuer=ISSUER)
+            groups = dict.fromkeys(group.strip() for group in row[3].split(",")) if len(row) > 3 else {}
+            groups.pop("", None)
+            if not all(map(can_be_name, (name, *groups))):
+                raise WrongFile(f"{where}: names may have at most {LONGEST_NAME} characters, all of them printable.")
+            users[digest] = User(name, uid, (*groups, AUTHENTICATED), issuer=ISSUER)
     except csv.Error as error:
         raise WrongFile(f"{path}, line {reader.line_num}: {error}.") from error
     return users

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from eventsourcing.persistence import PersistenceError
 
-from imagestream_es.access.identity import ANONYMOUS, UNSECURED, User
+from imagestream_es.access.identity import ANONYMOUS, UNSECURED, User, can_be_name
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.persistence import principals
 from imagestream_es.persistence.principals import Principal
@@ -27,8 +27,6 @@ LEASE = 1.0
 """Seconds for which an id is used before the store is asked whether anybody was forgotten since."""
 SEEN_EVERY = 60.0
 """Seconds between two times that it is written when users were last seen."""
-LONGEST_NAME = 256
-"""Characters of a name that a registry tells; one that is longer, or not printable, is nobody's."""
 MOST = 10_000
 """Users that are remembered between requests."""
 
@@ -82,8 +80,7 @@ class Principals:
 
     def pusher(self, name: str) -> str:
         """The id of a user of the registry; of the registry itself if it names nobody. Raises Unavailable."""
-        nobody = not name or len(name) > LONGEST_NAME or not name.isprintable()
-        return REGISTRY if nobody else self.id_of(User(name, issuer=PUSHERS))
+        return self.id_of(User(name, issuer=PUSHERS)) if can_be_name(name) else REGISTRY
 
     def names(self, ids: Iterable[str]) -> dict[str, str]:
         """The names of those ids that are known; the service's own names stand for themselves. Raises Unavailable."""

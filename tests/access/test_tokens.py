@@ -47,7 +47,18 @@ def test_an_empty_token_is_nobodys_and_of_two_lines_the_later_counts(file: Path)
     assert tokens.user("one") == User("ann", "9", (AUTHENTICATED,), issuer="token-file")
 
 
-@pytest.mark.parametrize("text", ["one,joe\n", "one,,1\n", 'one,joe,"1\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one,joe\n",
+        "one,,1\n",
+        'one,joe,"1\n',
+        "one,j\0e,1\n",
+        "one,j\x1be,1\n",
+        f"one,{'j' * 257},1\n",
+        f"one,joe,1,{'g' * 257}\n",
+    ],
+)
 def test_a_wrong_file_is_refused_with_its_line_and_without_its_tokens(file: Path, text: str) -> None:
     file.write_text("secret,jane,7\n" + text)
     with pytest.raises(WrongFile) as refusal:
@@ -76,6 +87,13 @@ def test_a_changed_file_counts_and_a_wrong_one_leaves_the_old_tokens(file: Path)
 def test_a_certificate_names_a_user_and_groups() -> None:
     assert user_of(CERTIFICATE) == User("jane", "", ("devs", "ops", AUTHENTICATED), issuer="certificate")
     assert user_of({"subject": ((("organizationName", "devs"),),)}) is None
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "x" * 257, "\u202egnp"])
+def test_a_certificate_with_a_name_that_nobody_can_have_names_nobody(name: str) -> None:
+    assert user_of({"subject": ((("commonName", name),),)}) is None
+    if name:
+        assert user_of({"subject": ((("commonName", "jane"),), (("organizationName", name),))}) is None
 
 
 def test_a_certificate_comes_before_a_token(file: Path) -> None:

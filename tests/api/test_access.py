@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from flask.testing import FlaskClient
-from joserfc import jwk, jwt
+from joserfc import jwk, jws
 
 from api import create_app
 from imagestream_es.settings import Settings
@@ -60,7 +61,7 @@ subjects: [{kind: User, name: updater}]
 
 def signed(**claims: Any) -> str:
     told = {"iss": ISSUER, "aud": "streams", "sub": "oidc", "exp": int(time.time()) + 3600, **claims}
-    return jwt.encode({"alg": "RS256", "kid": "k1"}, told, KEY)
+    return jws.serialize_compact({"alg": "RS256", "kid": "k1"}, json.dumps(told), KEY)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
         rbac=directory / "rbac",
         oidc_issuer_url=ISSUER,
         oidc_client_id="streams",
+        oidc_groups_claim="groups",
         oidc_jwks_file=directory / "keys",
         external_registry="registry.example.com",
     )
@@ -133,6 +135,7 @@ ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
     "authorization.k8s.io/selfsubjectaccessreviews": {"create": EVERYBODY},
     "authorization.k8s.io/selfsubjectrulesreviews": {"create": EVERYBODY},
     "authorization.k8s.io/subjectaccessreviews": {"create": ()},
+    "authorization.k8s.io/localsubjectaccessreviews": {"create": ("admin",)},
     "user.openshift.io/users": {"get": ()},
 }
 """Who may do what in `team`, for each verb of each resource that discovery tells. What is not here has no rule."""
@@ -485,3 +488,61 @@ def test_reviews_tell_what_is_allowed(client: FlaskClient) -> None:
     assert any("imagestreams" in rule["resources"] for rule in rules["resourceRules"])
     rules = review(client, "viewer-token", "SelfSubjectRulesReview", namespace="elsewhere")
     assert not any("imagestreams" in rule["resources"] for rule in rules["resourceRules"])
+
+
+LOCAL = "/apis/authorization.k8s.io/v1/namespaces/team/localsubjectaccessreviews"
+
+
+def test_an_admin_may_ask_what_others_may_do_in_the_namespace_and_nowhere_else(client: FlaskClient) -> None:
+    asked = {"namespace": "team", "verb": "get", "group": "image.openshift.io", "resource": "imagestreams"}
+
+    def ask(token: str, **spec: Any) -> Any:
+        body = {"kind": "LocalSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": spec}
+        return client.post(LOCAL, json=body, headers=bearer(token))
+
+    for user, allowed in (("viewer", True), ("pusher", False), ("other", False), ("nobody", False)):
+        answer = ask("admin-token", user=user, resourceAttributes=asked)
+        assert (answer.status_code, answer.get_json()["kind"]) == (201, "LocalSubjectAccessReview")
+        assert answer.get_json()["status"]["allowed"] is allowed
+    for wrong in (
+        {"resourceAttributes": {**asked, "namespace": "elsewhere"}},
+        {"resourceAttributes": {**asked, "namespace": ""}},
+        {"resourceAttributes": "x"},
+        {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}},
+        {"resourceAttributes": asked, "nonResourceAttributes": {"path": "/metrics", "verb": "get"}},
+    ):
+        assert ask("admin-token", user="other", **wrong).status_code == 422
+    assert ask("editor-token", user="viewer", resourceAttributes=asked).status_code == 403
+    assert client.post(LOCAL.replace("team", "elsewhere"), json={}, headers=bearer("admin-token")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Impersonate-User": "a\tb"},
+        {"Impersonate-User": "x" * 257},
+        {"Impersonate-User": "\xc2\x85"},
+        {"Impersonate-User": "viewer", "Impersonate-Group": "x" * 257},
+        {"Impersonate-User": "viewer", "Impersonate-Group": "devs,a\tb"},
+    ],
+)
+def test_nobody_can_be_impersonated_whose_name_nobody_can_have(client: FlaskClient, headers: dict[str, str]) -> None:
+    body = {"metadata": {"name": "odd"}}
+    answer = client.post(f"{IMAGE}/namespaces/team/imagestreams", json=body, headers=bearer("root-token") | headers)
+    assert answer.status_code == 400
+    assert "printable" in answer.get_json()["message"]
+
+
+def test_an_impersonated_name_is_read_as_utf_8(client: FlaskClient) -> None:
+    headers = {"Impersonate-User": "zo\u00eb".encode().decode("latin-1"), "Impersonate-Group": "d\u00e9v"}
+    told = client.get("/apis/user.openshift.io/v1/users/~", headers=bearer("root-token") | headers).get_json()
+    assert (told["metadata"]["name"], told["groups"][0]) == ("zo\u00eb", "d\u00e9v")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\ud800", "x" * 257, "\x1b[2J"])
+def test_a_token_with_a_name_that_nobody_can_have_proves_nothing(client: FlaskClient, name: str) -> None:
+    for claims in ({"sub": name}, {"groups": [name]}):
+        path = f"{IMAGE}/namespaces/team/imagestreams"
+        assert client.post(path, json={}, headers=bearer(signed(**claims))).status_code == 401
+    # Nobody who is nobody is let through to the store.
+    assert client.get("/apis", headers=bearer(signed(groups=["fine", ""]))).status_code == 200

@@ -183,6 +183,17 @@ def test_a_user_who_asks_too_often_is_told_when_to_come_again(start) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/openapi/v2", "/docs", "/apis", "/nowhere"])
+def test_what_is_no_resource_counts_among_the_requests_of_a_user(start, path: str) -> None:
+    client = start(user_requests_per_second=3)
+    codes = [client.get(path).status_code for _ in range(20)]
+    assert 429 not in codes[:3]
+    assert 429 in codes
+    refused = next(answer for answer in (client.get(path) for _ in range(20)) if answer.status_code == 429)
+    assert refused.headers["Retry-After"] == "1"
+    assert client.get("/readyz").status_code == 200
+
+
 def test_a_user_has_only_so_many_requests_under_way_but_for_watches(start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start(user_concurrency=1)
     begun, go_on = threading.Event(), threading.Event()

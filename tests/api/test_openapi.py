@@ -408,6 +408,9 @@ def make_everything(client: FlaskClient) -> None:
                 example = document["components"]["schemas"][name]["example"]
                 if path.endswith("/imagestreamimports"):
                     example = {**example, "spec": NOTHING_TO_IMPORT}
+                if path.endswith("/localsubjectaccessreviews"):
+                    asked = {**example["spec"]["resourceAttributes"], "namespace": namespace_of(door)}
+                    example = {**example, "spec": {**example["spec"], "resourceAttributes": asked}}
                 if path.endswith("/rollbacks"):
                     push_twice(client, namespace_of(door), example["spec"])
                 answer = client.post(path.replace("{namespace}", namespace_of(door)), json=example)

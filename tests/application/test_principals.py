@@ -13,9 +13,9 @@ from eventsourcing.persistence import OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagestream_es.access.identity import ANONYMOUS, UNSECURED, User
+from imagestream_es.access.identity import ANONYMOUS, LONGEST_NAME, UNSECURED, User
 from imagestream_es.application import principals as principals_module
-from imagestream_es.application.principals import LEASE, LONGEST_NAME, SEEN_EVERY, Principals, forget, new_id
+from imagestream_es.application.principals import LEASE, SEEN_EVERY, Principals, forget, new_id
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.persistence import principals as table
 from imagestream_es.persistence import read_model
