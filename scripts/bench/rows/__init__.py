@@ -1,0 +1,1 @@
+"""The rows: each measures one thing and answers figures by name."""

@@ -1,0 +1,149 @@
+"""A log of a million moves of tags: folding its views, starting on it, the bytes it takes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.endpoint import Connection, Endpoint
+from bench.logs import KNOWN, LONG, write_log
+from bench.run import Figures, Run
+from bench.service import COMMAND, listening, stored
+
+MOVES = 1_000_000
+ENTRIES = 90
+"""How many moves each stream's tag has, but the long one's."""
+STARTS = 5
+
+_GROW_TREE = """
+import sys
+from contextlib import closing
+from imagestream_es.persistence.sqlite import SQLiteStore
+with closing(SQLiteStore(sys.argv[1])) as store, store.writing() as rows:
+    rows.regrow()
+"""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A log of many moves with its views, and what folding them took: seconds, and peak bytes of memory."""
+
+    directory: Path
+    moves: int
+    log_bytes: int
+    views: float
+    tree: float
+    peak: int
+
+
+def long_history(run: Run) -> int:
+    """How many of the moves are of one tag."""
+    return run.scaled(MOVES) // 10
+
+
+def moved(run: Run) -> Moved:
+    """The log of many moves with its views; written and folded at the first call in a run."""
+    return run.shared("moved", lambda: _moved(run))
+
+
+def _moved(run: Run) -> Moved:
+    moves, long = run.scaled(MOVES), long_history(run)
+    streams = max((moves - long) // ENTRIES, 10)
+    entries = {f"stream-{number}": ENTRIES for number in range(streams)} | {LONG: long}
+    directory = run.prepared("many moves", partial(write_log, entries=entries, fold=False))
+    log_bytes = stored(directory)
+    return _fold(run, directory, sum(entries.values()), log_bytes)
+
+
+def _fold(run: Run, directory: Path, moves: int, log_bytes: int) -> Moved:
+    run.say(f"folding the views of {moves:,} moves")
+    views, first = _timed([str(COMMAND), "replay", "--data-dir", str(directory)])
+    run.say(f"growing the tree over {moves:,} moves")
+    tree, second = _timed([sys.executable, "-c", _GROW_TREE, str(directory / "imagestream.db")])
+    return Moved(directory, moves, log_bytes, views, tree, max(first, second))
+
+
+def _timed(command: Sequence[str]) -> tuple[float, int]:
+    """Seconds and peak bytes of memory of a command. Raises RuntimeError if it fails."""
+    with tempfile.TemporaryFile("w+") as told:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=told, stderr=told)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            told.seek(0)
+            raise RuntimeError(f"{' '.join(command)}: {told.read()[-2000:]}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def replay(run: Run) -> Figures:
+    """`imagestream-es replay` on a log without views, and the growth of the tree over it; one round more than once."""
+    rounds = [moved(run)]
+    with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as place:
+        for number in range(1, min(run.rounds, 2)):
+            copy = Path(place) / str(number)
+            shutil.copytree(rounds[0].directory, copy)
+            rounds.append(_fold(run, copy, rounds[0].moves, rounds[0].log_bytes))
+    return {
+        "moves": rounds[0].moves,
+        "seconds": statistics.median(one.views + one.tree for one in rounds),
+        "seconds for the views": statistics.median(one.views for one in rounds),
+        "seconds for the tree": statistics.median(one.tree for one in rounds),
+        "peak MB": max(one.peak for one in rounds) / 1e6,
+        "rounds": len(rounds),
+    }
+
+
+def start(run: Run) -> Figures:
+    """From the start of the process to the first answer, on a log of many moves; and on an empty one."""
+    with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as place:
+        full, empty = Path(place) / "full", Path(place) / "empty"
+        shutil.copytree(moved(run).directory, full)
+        times: dict[str, list[float]] = {"full": [], "empty": []}
+        for number in range(1 + STARTS):  # the first start of each makes what later ones find
+            run.say(f"start {number + 1} of {1 + STARTS}")
+            times["full"].append(_first_answer(full, f"/{KNOWN}"))
+            times["empty"].append(_first_answer(empty, ""))
+    return {
+        "moves": moved(run).moves,
+        "seconds": statistics.median(times["full"][1:]),
+        "seconds on an empty log": statistics.median(times["empty"][1:]),
+        "seconds at the first start": times["full"][0],
+    }
+
+
+def _first_answer(data: Path, name: str) -> float:
+    """Seconds until a service on a data directory has answered for a stream."""
+    began = time.perf_counter()
+    with listening([str(COMMAND), "serve", "--bind", "127.0.0.1:0", "--data-dir", str(data)]) as (_, url):
+        endpoint = Endpoint.of(url)
+        Connection(endpoint).expect("GET", endpoint.streams + name)
+        return time.perf_counter() - began
+
+
+def disk(run: Run) -> Figures:
+    """Bytes of log, tree and views for each move of a tag to an image that is known already."""
+    found = moved(run)
+    whole = stored(found.directory)
+    return {
+        "moves": found.moves,
+        "bytes a move": whole / found.moves,
+        "bytes a move, log and tree": found.log_bytes / found.moves,
+        "bytes a move, views": (whole - found.log_bytes) / found.moves,
+    }
