@@ -99,7 +99,7 @@ class Connection:
         return status, self._chunks() if length < 0 else self._reader.read(length)
 
     def expect(self, method: str, path: str, value: object = None, media_type: str = JSON) -> bytes:
-        """The answer to a request with `value` as JSON that must succeed, or find that it had before. Raises Refused."""
+        """The answer to a request with `value` as JSON; it succeeds, or has succeeded before. Raises Refused."""
         body = b"" if value is None else json.dumps(value).encode()
         status, answer = self.request(method, path, body, media_type)
         if status >= 300 and status != 409:

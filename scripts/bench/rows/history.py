@@ -27,7 +27,6 @@ TURN, REMOTE_TURN = 400, 20
 """How many pushes are measured in a row."""
 READ = 5000
 """How long the history is that is read."""
-STARTS = 5
 
 
 def history(run: Run) -> Figures:
@@ -37,7 +36,7 @@ def history(run: Run) -> Figures:
     with run.target(prepared=None if run.remote else _log(run, names)) as target:
         if run.remote:
             _fill(run, target, names)
-        turn = REMOTE_TURN if run.remote else TURN
+        turn = REMOTE_TURN if run.remote else run.scaled(TURN, REMOTE_TURN)
         pushes: dict[int, Any] = {}
         for length, streams in names.items():
             requests = [mapping_request(target.endpoint, stream, "latest") for stream in streams]
@@ -82,8 +81,8 @@ def entries(run: Run) -> Figures:
         data = Path(place) / "data"
         shutil.copytree(run.prepared("one long history", build), data)
         cold = []
-        for number in range(STARTS):
-            run.say(f"start {number + 1} of {STARTS}")
+        for number in range(run.rounds):
+            run.say(f"start {number + 1} of {run.rounds}")
             with start(data, []) as target:
                 connection = target.connect()
                 connection.request("GET", "/livez")

@@ -23,7 +23,6 @@ from bench.service import COMMAND, listening, stored
 MOVES = 1_000_000
 ENTRIES = 90
 """How many moves each stream's tag has, but the long one's."""
-STARTS = 5
 
 _GROW_TREE = """
 import sys
@@ -116,8 +115,8 @@ def start(run: Run) -> Figures:
         full, empty = Path(place) / "full", Path(place) / "empty"
         shutil.copytree(moved(run).directory, full)
         times: dict[str, list[float]] = {"full": [], "empty": []}
-        for number in range(1 + STARTS):  # the first start of each makes what later ones find
-            run.say(f"start {number + 1} of {1 + STARTS}")
+        for number in range(1 + run.rounds):  # the first start of each makes what later ones find
+            run.say(f"start {number + 1} of {1 + run.rounds}")
             times["full"].append(_first_answer(full, f"/{KNOWN}"))
             times["empty"].append(_first_answer(empty, ""))
     return {

@@ -113,7 +113,7 @@ def _watched(target: Target, count: int, seconds: float, alone: float) -> Figure
         sent = _touch(target, streams, seconds)
     time.sleep(0.5)
     delays = [
-        1000 * (came - sent[version]) for watcher in watchers for version, came in watcher.came if version in sent
+        1000 * max(came - sent[version], 0) for watcher in watchers for version, came in watcher.came if version in sent
     ]
     for watcher in watchers:
         watcher.close()
