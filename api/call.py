@@ -21,6 +21,7 @@ from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
+from imagestream_es.domain.idempotency import Done
 from imagestream_es.domain.tags import ImageGuard
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,12 @@ class Call:
     """What the tag must name that is written"""
     reason: str = ""
     """Why this is done, in the caller's words"""
+    key: str = ""
+    """The idempotency key under which this is done, "" without one"""
+    fingerprint: str = ""
+    """What tells this request from others under the same key"""
+    done: Done | None = None
+    """What was done before under the key: then nothing is, and the first answer is given again"""
     applied: list[dict[str, Any]] | None = None
     """managedFields as server-side apply made them"""
     warnings: list[str] = field(default_factory=list)
@@ -111,7 +118,8 @@ class Call:
     def caller(self) -> Caller:
         """Who commands. Raises Unavailable."""
         caller = self.identify()
-        return dataclasses.replace(caller, by=msgspec.structs.replace(caller.by, reason=self.reason))
+        by = msgspec.structs.replace(caller.by, reason=self.reason, key=self.key, fingerprint=self.fingerprint)
+        return dataclasses.replace(caller, by=by, done=self.done)
 
     @cached_property
     def dry(self) -> bool:

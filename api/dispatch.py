@@ -20,6 +20,7 @@ from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
+from api.idempotency import KEY, REPLAYED, once, recalled, take_key
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
@@ -31,11 +32,12 @@ from api.told import told, verb_of
 from api.validation import known
 from api.watch import Watch, options_of
 from imagestream_es.access.policy import Action
-from imagestream_es.application.commands import Caller
+from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.application.limits import TooMany
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import (
+    AlreadyDone,
     AlreadyExists,
     BadRequest,
     Conflict,
@@ -118,14 +120,17 @@ def serve(
             kind=target.kind,
         )
         take_headers(call, target, request)
+        take_key(call, request)
         go_back(call, target, "GET" if request.method == "HEAD" else request.method)
         if _is_watch(request, target, call):
             about.verb = verb_of(request.method, named=False, watching=True)
             response = _watch(target, call, form)
             about.lasting = True
         else:
-            answer = _handle(request, target, call, resource)
+            answer, call = once(call, lambda call: _handle(request, target, call, resource))
             response = _render(answer, form, target, resource, call)
+            if call.done is not None:
+                response.headers[REPLAYED] = "true"
             _warn(response, call.warnings)
             if call.settled:
                 response.headers["Cache-Control"] = IMMUTABLE
@@ -321,8 +326,10 @@ def _delete_collection(target: Resource, call: Call) -> Answer:
     """Delete the objects that the selectors choose, one after another."""
     assert target.delete is not None
     # Options that cannot be read are refused, whatever there is to delete.
-    delete_expected(call)
+    expected = delete_expected(call)
     call.dry  # noqa: B018 (raises for a dryRun that is not one)
+    if call.key and not call.dry:
+        return _delete_together(target, call, expected)
     found = _list(target, call).body
     deleted = []
     for item in found["items"]:
@@ -334,6 +341,29 @@ def _delete_collection(target: Resource, call: Call) -> Answer:
             continue
         deleted.append(item)
     return Answer({"metadata": found["metadata"], "items": deleted}, is_list=True)
+
+
+def _delete_together(target: Resource, call: Call, expected: Expected) -> Answer:
+    """Delete the objects that the selectors choose all at once, and answer them as they were right before."""
+    if call.done is None:
+        metadata = [item["metadata"] for item in _list(target, call).body["items"]]
+        objects = [(one.get("namespace", ""), one["name"]) for one in metadata]
+        call.services.commands.delete_together(call.caller, target.name, objects, expected)
+        call = recalled(call) or call
+    assert call.done is not None
+    assert target.find is not None
+    left = {_identity(item) for item in target.find(call, call.done.after).found if not _terminating(item)}
+    found = _list(target, call).body
+    return Answer({**found, "items": [item for item in found["items"] if _identity(item) not in left]}, is_list=True)
+
+
+def _identity(item: dict[str, Any]) -> tuple[str, str, str]:
+    metadata = item["metadata"]
+    return metadata.get("namespace", ""), metadata["name"], metadata["uid"]
+
+
+def _terminating(item: dict[str, Any]) -> bool:
+    return "deletionTimestamp" in item["metadata"]
 
 
 def _watch(target: Resource, call: Call, form: Form) -> Response:
@@ -409,7 +439,8 @@ def _apply(target: Resource, call: Call) -> Answer:
             raise Refusal(400, str(error)) from None
         if call.manager == KUBECTL:
             merged = managed_fields.with_last_applied(merged, applied)
-        if live is not None and merged == live and call.guard is None:
+        # What is to be known again goes through the writer, though it changes nothing.
+        if live is not None and merged == live and call.guard is None and not call.key:
             call.seen = live["metadata"]["resourceVersion"]
             return Answer(live)
         managers = merged["metadata"].pop("managedFields", [])
@@ -587,6 +618,9 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             body = status(403, refused.message)
         case NotFound() | AlreadyExists() | Conflict() | TagMoved():
             body = _about(error, door)
+        case AlreadyDone():
+            message = f"this was done before under its {KEY}, and what was answered is not known any more"
+            body = status(409, message)
         case TooMany():
             body = status(429, str(error), details={"retryAfterSeconds": error.retry_after})
         case Unavailable():

@@ -68,6 +68,11 @@ _REASON = _header(
     "Why this is done, in at most 1024 characters; kept with the change for ever. The annotation "
     "kubernetes.io/change-cause says it too, where this write sets it.",
 )
+_KEY = _header(
+    "Idempotency-Key",
+    "Do this once: whoever sends the same request again under the same key gets the first answer, and nothing is done "
+    "again. 1 to 255 printable ASCII characters; another request under the same key is refused with 422.",
+)
 GUARDS = [
     _header(
         "If-Match",
@@ -82,6 +87,7 @@ GUARDS = [
 WRITE = [
     _DRY,
     _REASON,
+    _KEY,
     _query("fieldManager", "string", "The name under which managedFields notes who set a field."),
     _query(
         "fieldValidation",
@@ -94,6 +100,7 @@ PATCH = [*WRITE, _query("force", "boolean", "Take fields over from other manager
 DELETE = [
     _DRY,
     _REASON,
+    _KEY,
     _query("gracePeriodSeconds", "integer", "Accepted, and without effect."),
     _query("orphanDependents", "boolean", "Accepted, and without effect."),
     _query("propagationPolicy", "string", "Accepted, and without effect."),

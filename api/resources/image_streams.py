@@ -122,8 +122,7 @@ def _sent_for_update(call: Call, body: dict[str, Any]) -> SentStream:
     sent: SentStream = call.load(SCHEMA, body)
     call.check_meta(sent.meta, name=call.name)
     if not sent.meta.resource_version:
-        if call.services.queries.image_stream(call.namespace, call.name) is None:
-            raise NotFound(RESOURCE, call.name)
+        _found(call)
         problem = FieldProblem(Problem.INVALID, "metadata.resourceVersion", "must be specified for an update", "")
         raise Invalid(KIND, call.name, [problem])
     return sent

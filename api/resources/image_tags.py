@@ -116,6 +116,8 @@ def update(call: Call, body: dict[str, Any]) -> Answer:
 
 def _check_unchanged(call: Call, sent: SentTag, stream: str, tag: str) -> None:
     """Status and metadata must be sent back as they are."""
+    if call.done is not None:
+        return
     view = call.services.queries.tag(call.namespace, stream, tag, history=True)
     found = view is not None and tag in view.stream.tags
     if not found and sent.tag is None:

@@ -1,14 +1,14 @@
 """Commands: each is one decision for the writer, answered when it is durable.
 
 `dry=True` decides and answers the same without storing anything. `resource` is what the client asked for:
-refusals name it.
+refusals name it. A command that was `done` before is not decided again: its answer is read from the past.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,12 +29,13 @@ from imagestream_es.domain.errors import (
     Problem,
 )
 from imagestream_es.domain.events import Origin
+from imagestream_es.domain.idempotency import Claim, Done, claim_of
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.domain.references import stream_repository
 from imagestream_es.domain.tags import ImageGuard, TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence.store import Rows
-from imagestream_es.projections.past import StreamView, view_at
+from imagestream_es.projections.past import StreamView, image_at, stream_at, view_at
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -57,13 +58,20 @@ Ownership = Callable[[ImageStream | None, ImageStream], Sequence[dict[str, Any]]
 class Caller:
     """Who commands: the origin for events, from which other streams they may take images, and what they own.
 
-    `may_create` says whether a write of what is not there may make it.
+    `may_create` says whether a write of what is not there may make it. `done` is set where they ask once more for what
+    was done under their idempotency key.
     """
 
     by: Origin
     may_pull: Callable[[str, str], bool] = anyone
     may_create: bool = True
     ownership: Ownership | None = None
+    done: Done | None = None
+
+    @property
+    def claim(self) -> Claim | None:
+        """The claim to do this once, None without an idempotency key."""
+        return claim_of(self.by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +120,13 @@ class Commands:
         decide: Callable[[Work], T],
         keep: Callable[[T], V],
         look: Callable[[Rows, V], R] | None,
+        recall: Callable[[Rows, Done], R],
         *,
         dry: bool,
     ) -> R:
-        return self.writer.execute(Decision(decide, keep, look, caller.may_pull), dry=dry)
+        if (done := caller.done) is not None:
+            return self.writer.recall(lambda rows: recall(rows, done))
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, caller.claim), dry=dry)
 
     # --- streams
 
@@ -137,7 +148,11 @@ class Commands:
                 stream.create(caller.by, uid, desired, work)
             return stream
 
-        return self._run(caller, decide, _copied, view_at, dry=dry)
+        def recall(rows: Rows, done: Done) -> StreamView:
+            made = _made_at(rows, done.after).partition("/")[2]  # the name may have been generated
+            return view_at(rows, stream_then(rows, namespace, made, done.after))
+
+        return self._run(caller, decide, _copied, view_at, recall, dry=dry)
 
     def generated(self, prefix: str) -> str:
         """A name made from a prefix; it may be taken."""
@@ -169,7 +184,7 @@ class Commands:
                 stream.update(caller.by, desired, work)
             return stream
 
-        return self._run(caller, decide, _copied, view_at, dry=dry)
+        return self._run(caller, decide, _copied, view_at, _viewed(namespace, name), dry=dry)
 
     def replace_status(
         self,
@@ -189,7 +204,7 @@ class Commands:
             stream.replace_status(caller.by, tags, lambda tag: work.history(stream, tag))
             return stream
 
-        return self._run(caller, decide, _copied, view_at, dry=dry)
+        return self._run(caller, decide, _copied, view_at, _viewed(namespace, name), dry=dry)
 
     def delete_image_stream(
         self, caller: Caller, namespace: str, name: str, expected: Expected, *, dry: bool = False
@@ -203,12 +218,12 @@ class Commands:
             stream.delete(caller.by)
             return before, stream
 
+        def recall(rows: Rows, done: Done) -> StreamView:
+            stream = stream_then(rows, namespace, name, done.after)
+            return view_at(rows, stream if stream.exists else stream_then(rows, namespace, name, done.before))
+
         return self._run(
-            caller,
-            decide,
-            lambda pair: pair[1].copy() if pair[1].exists else pair[0],
-            view_at,
-            dry=dry,
+            caller, decide, lambda pair: pair[1].copy() if pair[1].exists else pair[0], view_at, recall, dry=dry
         )
 
     # --- tags
@@ -246,7 +261,7 @@ class Commands:
                 pull_spec = f"{base}@{image}"
             stream.map_image(caller.by, tag, image, pull_spec)
 
-        self._run(caller, decide, _as_it_is, None, dry=dry)
+        self._run(caller, decide, _as_it_is, None, lambda *_: None, dry=dry)
 
     def create_tag(
         self,
@@ -275,9 +290,14 @@ class Commands:
             self._write_tag(work, caller, stream, write.tag, tag, uid)
             return stream
 
-        return self._run(
-            caller, decide, _copied, lambda rows, stream: view_tag(rows, stream, tag, history=history), dry=dry
-        )
+        def look(rows: Rows, stream: ImageStream) -> TagView:
+            return view_tag(rows, stream, tag, history=history)
+
+        def recall(rows: Rows, done: Done) -> TagView:
+            stream = stream_then(rows, namespace, name, done.after)
+            return view_tag(rows, stream, tag, history=history, at=done.after)
+
+        return self._run(caller, decide, _copied, look, recall, dry=dry)
 
     def put_tag(
         self,
@@ -310,11 +330,18 @@ class Commands:
             self._write_tag(work, caller, stream, new, tag, uid)
             return stream, old is None
 
+        def recall(rows: Rows, done: Done) -> tuple[TagView, bool]:
+            stream, before = (stream_at(rows, namespace, name, at) for at in (done.after, done.before))
+            assert stream is not None
+            created = before is None or not before.exists or tag not in before.spec_tags
+            return view_tag(rows, stream, tag, history=history, at=done.after), created
+
         view, created = self._run(
             caller,
             decide,
             lambda pair: (pair[0].copy(), pair[1]),
             lambda rows, pair: (view_tag(rows, pair[0], tag, history=history), pair[1]),
+            recall,
             dry=dry,
         )
         return view, created
@@ -362,7 +389,10 @@ class Commands:
             stream.delete_tag(caller.by, tag, resource)
             return stream.uid
 
-        return self._run(caller, decide, _as_it_is, None, dry=dry)
+        def recall(rows: Rows, done: Done) -> str:
+            return stream_then(rows, namespace, name, done.after).uid
+
+        return self._run(caller, decide, _as_it_is, None, recall, dry=dry)
 
     # --- images
 
@@ -375,7 +405,10 @@ class Commands:
             image.register(caller.by, uid, document)
             return image
 
-        return self._run(caller, decide, _copied_image, None, dry=dry)
+        def recall(rows: Rows, done: Done) -> Image:
+            return image_then(rows, _made_at(rows, done.after), done.after)  # the name may have been generated
+
+        return self._run(caller, decide, _copied_image, None, recall, dry=dry)
 
     def update_image(
         self,
@@ -397,7 +430,9 @@ class Commands:
             image.update(caller.by, change(image))
             return image
 
-        return self._run(caller, decide, _copied_image, None, dry=dry)
+        return self._run(
+            caller, decide, _copied_image, None, lambda rows, done: image_then(rows, name, done.after), dry=dry
+        )
 
     def delete_image(self, caller: Caller, name: str, expected: Expected, *, dry: bool = False) -> Image:
         """Delete an image; answers it (not existing any more, unless finalizers hold it). Raises NotFound, Conflict."""
@@ -410,7 +445,29 @@ class Commands:
             image.delete(caller.by)
             return image
 
-        return self._run(caller, decide, _copied_image, None, dry=dry)
+        return self._run(
+            caller, decide, _copied_image, None, lambda rows, done: image_then(rows, name, done.after), dry=dry
+        )
+
+    def delete_together(
+        self, caller: Caller, resource: str, objects: Iterable[tuple[str, str]], expected: Expected
+    ) -> None:
+        """Delete those of some streams, or images, that are there, all or none of them. Raises Conflict."""
+
+        def decide(work: Work) -> None:
+            for namespace, name in objects:
+                if resource == images.RESOURCE:
+                    image = work.image_of(name)
+                    if image.exists:
+                        image.check_position(expected.position, expected.uid)
+                        image.delete(caller.by)
+                    continue
+                stream = work.stream_of(namespace, name)
+                if stream.exists:
+                    stream.check_position(expected.position, expected.uid, resource, name)
+                    stream.delete(caller.by)
+
+        self._run(caller, decide, _as_it_is, None, lambda *_: None, dry=False)
 
 
 @contextmanager
@@ -427,6 +484,30 @@ def _existing(work: Work, namespace: str, name: str, resource: str) -> ImageStre
     if stream is None:
         raise NotFound(resource, name)
     return stream
+
+
+def stream_then(rows: Rows, namespace: str, name: str, position: int) -> ImageStream:
+    """The stream that a command, done at a position, was about."""
+    stream = stream_at(rows, namespace, name, position)
+    assert stream is not None
+    return stream
+
+
+def image_then(rows: Rows, name: str, position: int) -> Image:
+    """The image that a command, done at a position, was about."""
+    image = image_at(rows, name, position)
+    assert image is not None
+    return image
+
+
+def _viewed(namespace: str, name: str) -> Callable[[Rows, Done], StreamView]:
+    return lambda rows, done: view_at(rows, stream_then(rows, namespace, name, done.after))
+
+
+def _made_at(rows: Rows, position: int) -> str:
+    """The id of what the event at a position is about."""
+    with closing(rows.log(position - 1, position)) as events:
+        return next(str(event.originator_id) for _, event in events)
 
 
 def _copied(stream: ImageStream) -> ImageStream:

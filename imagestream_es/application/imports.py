@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Raw, Struct
 
-from imagestream_es.application.commands import Caller, Expected
+from imagestream_es.application.commands import Caller, Expected, image_then, stream_then
 from imagestream_es.application.fetching import (
     IMAGES_AT_ONCE,
     Fetching,
@@ -29,8 +29,9 @@ from imagestream_es.application.fetching import (
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.tally import Tally
 from imagestream_es.application.writer import Decision, Work, Writer
-from imagestream_es.domain.errors import Conflict, NotFound
+from imagestream_es.domain.errors import AlreadyDone, Conflict, NotFound
 from imagestream_es.domain.events import Origin
+from imagestream_es.domain.idempotency import Done
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
 from imagestream_es.domain.imports import Failed, Fetched, TagImport
@@ -103,20 +104,32 @@ class Imports:
     ) -> ImportResult:
         """Import images into a stream, which begins if there is none.
 
-        Raises NotFound, Conflict if the stream is not the one that was expected, and TooManyImports.
+        Raises NotFound, Conflict if the stream is not the one that was expected, TooManyImports, and AlreadyDone if
+        it was done so long ago that the answer is not known any more.
         """
+        if (done := caller.done) is not None:
+            return self.writer.recall(lambda rows: _recalled(rows, namespace, name, request, done))
         view = self.queries.image_stream(namespace, name)
         _check(None if view is None else view.stream, name, expected)
         with self._turn():
             result = self._fetch(namespace, None if view is None else view.stream, request)
         self._count(result)
         if not request.store:
+            if caller.claim is not None and not dry:
+                self._note(caller, result)
             return result
 
         def check(stream: ImageStream | None, _: Sequence[TagImport]) -> None:
             _check(stream, name, expected)
 
         return self._store(caller, namespace, name, request, result, check, dry=dry)
+
+    def _note(self, caller: Caller, result: ImportResult) -> None:
+        """Keep what came of an import that stores nothing."""
+        decision: Decision[None, None, None] = Decision(
+            lambda _: None, lambda _: None, None, caller.may_pull, caller.claim, _memo(result)
+        )
+        self.writer.execute(decision, dry=False)
 
     def _count(self, result: ImportResult) -> None:
         repository = result.repository
@@ -201,7 +214,8 @@ class Imports:
             stored = {image.name: image for image in images}
             return ImportResult(result.images, result.repository, view_at(rows, stream), stored, changed)
 
-        return self.writer.execute(Decision(decide, keep, look, caller.may_pull), dry=dry)
+        memo = _memo(result) if caller.claim is not None else b""
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, caller.claim, memo), dry=dry)
 
     def _registered(self, work: Work, by: Origin, name: str, document: Mapping[str, Raw]) -> Image:
         image = work.image_of(name)
@@ -222,6 +236,27 @@ def _check(stream: ImageStream | None, name: str, expected: Expected) -> None:
 
 
 # --- from results to what is recorded
+
+
+_Fetched = tuple[tuple[ImageResult, ...], RepositoryResult | None]
+"""What the registries gave, as it is kept for an import that is asked for again."""
+
+
+def _memo(result: ImportResult) -> bytes:
+    return msgspec.json.encode((result.images, result.repository))
+
+
+def _recalled(rows: Rows, namespace: str, name: str, request: ImportRequest, done: Done) -> ImportResult:
+    """What an import answered. Raises AlreadyDone if that is not known any more."""
+    if not done.memo:
+        raise AlreadyDone
+    result = ImportResult(*msgspec.json.decode(done.memo, type=_Fetched))
+    if not request.store:
+        return result
+    _, documents = _attempts(request, result)
+    stored = {image: image_then(rows, image, done.after) for image in documents}
+    view = view_at(rows, stream_then(rows, namespace, name, done.after))
+    return ImportResult(result.images, result.repository, view, stored, changed=done.after > done.before)
 
 
 def _attempts(request: ImportRequest, result: ImportResult) -> tuple[list[TagImport], dict[str, Mapping[str, Raw]]]:

@@ -11,11 +11,12 @@ from typing import Generic, TypeVar
 from eventsourcing.persistence import PersistenceError
 
 from imagestream_es.application.writer import Unavailable
+from imagestream_es.domain.idempotency import Done
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
 from imagestream_es.domain.references import image_matches
 from imagestream_es.domain.tags import TagEvent
-from imagestream_es.persistence import read_model
+from imagestream_es.persistence import idempotency, read_model
 from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections.past import NO_HISTORY, StreamView, image_at, stream_at, view_at
 
@@ -72,6 +73,11 @@ class Queries:
         """The position of the log's last event."""
         with self._reading() as rows:
             return rows.head()
+
+    def done(self, actor: str, key: str) -> Done | None:
+        """What an actor did under an idempotency key, None if nothing."""
+        with self._reading() as rows:
+            return idempotency.find(rows, [(actor, key)]).get((actor, key))
 
     def progress(self) -> tuple[int, int]:
         """The position of the log's last event, and that of the last one which the views show."""

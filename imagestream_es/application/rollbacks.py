@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+import msgspec
 from msgspec import Struct
 
-from imagestream_es.application.commands import Caller
+from imagestream_es.application.commands import Caller, stream_then
 from imagestream_es.application.writer import Decision, Work, Writer
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.events import Restored
+from imagestream_es.domain.idempotency import Done
 from imagestream_es.domain.image_stream import ImageStream
-from imagestream_es.domain.past import NOW, Target
+from imagestream_es.domain.past import Target
 from imagestream_es.domain.tags import DOCKER_IMAGE, IMAGE_STREAM_TAG, ImageGuard, TagReference
 from imagestream_es.persistence.store import Rows
 from imagestream_es.persistence.tag_history import heads
@@ -56,28 +58,37 @@ def roll_back(writer: Writer, caller: Caller, namespace: str, wanted: Wanted, *,
         if wanted.expected:
             stream.check_image(wanted.tag, ImageGuard(images=(wanted.expected,)), RESOURCE)
         work.flush()
-        position, found = _find(work.rows, stream, wanted, work.head)
-        if not work.image_of(found.image).exists:
-            raise _invalid(wanted, f"the image {found.image} does not exist any more: push it again")
-        head = stream.newest(wanted.tag)
-        before = None if head is None else Target(head.image, head.reference)
-        restored = Restored(position=position, image=found.image, reference=found.reference)
-        stream.roll_back(caller.by, wanted.tag, restored)
-        followers = tuple(name for event, _ in stream.pending for put in event.put for name in put.followers)
-        moved = bool(stream.pending)
-        spec = stream.tag(wanted.tag).spec
-        return stream, RolledBack(before, found, position, 0 if moved else None, followers, spec)
+        answer = _moved(work.rows, caller, stream, wanted, work.head)
+        if not work.image_of(answer.after.image).exists:
+            raise _invalid(wanted, f"the image {answer.after.image} does not exist any more: push it again")
+        return stream, answer
 
     def keep(pair: tuple[ImageStream, RolledBack]) -> RolledBack:
         stream, answer = pair
         if answer.position is None:
             return answer
-        return RolledBack(answer.before, answer.after, answer.restored, stream.position, answer.followers, answer.spec)
+        return msgspec.structs.replace(answer, position=stream.position)
 
-    def look(_: Rows, answer: RolledBack) -> RolledBack:
-        return answer
+    def recall(rows: Rows, done: Done) -> RolledBack:
+        stream = stream_then(rows, namespace, wanted.stream, done.before)
+        answer = _moved(rows, caller, stream, wanted, done.before)
+        return answer if answer.position is None else msgspec.structs.replace(answer, position=done.after)
 
-    return writer.execute(Decision(decide, keep, look, caller.may_pull), dry=dry)
+    if (done := caller.done) is not None:
+        return writer.recall(lambda rows: recall(rows, done))
+    return writer.execute(Decision(decide, keep, None, caller.may_pull, caller.claim), dry=dry)
+
+
+def _moved(rows: Rows, caller: Caller, stream: ImageStream, wanted: Wanted, head: int) -> RolledBack:
+    """Roll a tag of a stream back as the log ends at `head`; position 0 stands for one that is not known yet."""
+    position, found = _find(rows, stream, wanted, head)
+    newest = stream.newest(wanted.tag)
+    before = None if newest is None else Target(newest.image, newest.reference)
+    restored = Restored(position=position, image=found.image, reference=found.reference)
+    stream.roll_back(caller.by, wanted.tag, restored)
+    followers = tuple(name for event, _ in stream.pending for put in event.put for name in put.followers)
+    spec = stream.tag(wanted.tag).spec
+    return RolledBack(before, found, position, 0 if stream.pending else None, followers, spec)
 
 
 def undone_by(spec: TagReference | None) -> str:
@@ -94,7 +105,7 @@ def undone_by(spec: TagReference | None) -> str:
 def _find(rows: Rows, stream: ImageStream, wanted: Wanted, head: int) -> tuple[int, Target]:
     """What the tag named, and the position since when. Raises Invalid."""
 
-    def named(*, until: int = NOW, image: str | None = None) -> Iterator[tuple[int, Target | None]]:
+    def named(*, until: int = head, image: str | None = None) -> Iterator[tuple[int, Target | None]]:
         return heads(rows, stream.number, wanted.tag, stream.repository, until=until, image=image)
 
     if wanted.image is not None:

@@ -22,12 +22,13 @@ from typing import Any, Generic, TypeVar, cast
 from eventsourcing.persistence import InterfaceError, OperationalError, PersistenceError, StoredEvent
 
 from imagestream_es.application.tally import Tally
-from imagestream_es.domain.errors import DomainError
+from imagestream_es.domain.errors import AlreadyDone, DomainError
 from imagestream_es.domain.events import LogStarted, Origin
+from imagestream_es.domain.idempotency import Claim
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream
 from imagestream_es.domain.tags import TagEvent
-from imagestream_es.persistence import read_model
+from imagestream_es.persistence import idempotency, read_model
 from imagestream_es.persistence.event_mapper import EventMapper, Recorded
 from imagestream_es.persistence.store import OutcomeUnknown, Rows, Store
 from imagestream_es.projections.workspace import Streams, Workspace
@@ -160,12 +161,17 @@ class Decision(Generic[T, V, R]):
     positions, and takes what the answer needs out of the writer's reach; `look` reads the answer from the
     views once they show it, None if it is what was kept. `may_pull` tells from which other streams the caller may
     take images.
+
+    With a `claim` it is decided only if nothing was done under its key before; else AlreadyDone is raised. `memo` is
+    kept with that where the log does not tell all of the answer.
     """
 
     decide: Callable[[Work], T]
     keep: Callable[[T], V]
     look: Callable[[Rows, V], R] | None
     may_pull: Callable[[str, str], bool]
+    claim: Claim | None = None
+    memo: bytes = b""
 
     def answer(self, rows: Rows, kept: V) -> R:
         """The answer, as the views tell it now."""
@@ -286,6 +292,15 @@ class Writer:
             message = "the change was stored, but the store can't show it now"
             raise Unavailable(message, may_be_stored=True) from error
 
+    def recall(self, look: Callable[[Rows], R]) -> R:
+        """Read what a command answered that was done before. Raises Unavailable, and what `look` raises."""
+        try:
+            with self._store.reading() as rows:
+                return look(rows)
+        except PersistenceError as error:
+            message = "the change was stored before, but the store can't show it now"
+            raise Unavailable(message, may_be_stored=True) from error
+
     @property
     def waiting(self) -> int:
         """How many commands wait for their turn."""
@@ -356,7 +371,8 @@ class Writer:
             with self._store.writing() as rows:
                 work = self._begin(rows)
                 before = work.head
-                answers = [(job, *_decide(work, job)) for job in jobs]
+                done = _done(rows, jobs)
+                answers = [(job, *_decide_once(work, job, done)) for job in jobs]
                 work.flush()
                 if work.head == before and not work.keeps:
                     raise _Rollback
@@ -418,6 +434,29 @@ def _outcome(error: Exception) -> str:
     if isinstance(error, Unavailable):
         return "unknown" if error.may_be_stored else "unavailable"
     return "refused" if isinstance(error, DomainError) else "failed"
+
+
+def _done(rows: Rows, jobs: Sequence[_Job]) -> set[tuple[str, str]]:
+    """Under which of the keys that the jobs claim something was done."""
+    claimed = [job.decision.claim.id for job in jobs if job.decision.claim is not None]
+    return set(idempotency.find(rows, claimed)) if claimed else set()
+
+
+def _decide_once(work: Work, job: _Job, done: set[tuple[str, str]]) -> tuple[Any, BaseException | None]:
+    """Decide, unless it is `done` under the same key: then and there another process, or this batch, did it."""
+    claim, memo = job.decision.claim, job.decision.memo
+    if claim is None:
+        return _decide(work, job)
+    if claim.id in done:
+        return None, AlreadyDone()
+    before = work.head
+    result, refusal = _decide(work, job)
+    if refusal is None:
+        done.add(claim.id)
+        if memo or work.head == before:  # of this the log does not tell, or not everything
+            idempotency.remember(work.rows, claim, work.head, memo)
+            work.keeps = True
+    return result, refusal
 
 
 def _decide(work: Work, job: _Job) -> tuple[Any, BaseException | None]:

@@ -48,6 +48,10 @@ class Conflict(DomainError):
         return cls(resource, name, detail)
 
 
+class AlreadyDone(DomainError):
+    """Something was done before under the same idempotency key."""
+
+
 @dataclass
 class TagMoved(DomainError):
     """The tag `name` of `resource` names another image than the caller said: `current`, "" for none."""

@@ -14,6 +14,8 @@ All of it can be thrown away and folded again from the log.
 - `snapshots`: a stream with its tags as it was at some of its events, so that looking into the past folds
   few of them.
 - `images`: one row for each image that ever was.
+- `idempotency_keys`: for each actor and key, the request that was made under it: the positions of its first and last
+  event.
 - `projection`: the position up to which the views are folded, the time of the log there, and the version of
   their shape.
 """
@@ -33,7 +35,7 @@ from imagestream_es.domain.past import NOW as NOW  # noqa: PLC0414 (part of what
 from imagestream_es.domain.tags import TagEvent
 from imagestream_es.persistence.store import Row, Rows
 
-SHAPE = 2
+SHAPE = 3
 """Raised whenever the tables below change; views of another shape are folded anew."""
 
 MOMENTS = 64
@@ -57,6 +59,8 @@ TABLES = (
     " present SMALLINT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (stream, position)) {clustered}",
     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, version BIGINT NOT NULL,"
     " position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB NOT NULL) {clustered}",
+    "CREATE TABLE IF NOT EXISTS idempotency_keys (actor TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL,"
+    " first BIGINT NOT NULL, last BIGINT NOT NULL, PRIMARY KEY (actor, key)) {clustered}",
     "CREATE TABLE IF NOT EXISTS projection (name TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered}",
 )
 
@@ -67,6 +71,7 @@ KEYS = {
     "moments": ("position",),
     "snapshots": ("stream", "position"),
     "images": ("name",),
+    "idempotency_keys": ("actor", "key"),
 }
 """The views and the columns that order their rows."""
 
@@ -77,6 +82,7 @@ COLUMNS = {
     "moments": ("time",),
     "snapshots": ("version", "present", "document"),
     "images": ("version", "position", "present", "document"),
+    "idempotency_keys": ("fingerprint", "first", "last"),
 }
 """What the rows of the views hold beside their keys."""
 
@@ -364,6 +370,15 @@ def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
 def insert_moments(rows: Rows, moments: Sequence[Row]) -> None:
     """Write positions with the time of the log there."""
     rows.many("INSERT INTO moments (position, time) VALUES (?,?)", moments)
+
+
+def save_keys(rows: Rows, keys: Iterable[Row]) -> None:
+    """Write which requests were made under which keys, or how far they have got."""
+    rows.many(
+        "INSERT INTO idempotency_keys (actor, key, fingerprint, first, last) VALUES (?,?,?,?,?)"
+        " ON CONFLICT (actor, key) DO UPDATE SET last = excluded.last",
+        keys,
+    )
 
 
 def hide_newest(rows: Rows, number: int, tag: str, position: int) -> None:

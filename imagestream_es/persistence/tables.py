@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from imagestream_es.persistence import inbox, principals, read_model
+from imagestream_es.persistence import idempotency, inbox, principals, read_model
 from imagestream_es.persistence.store import TREE, Rows
 
 LOG = "stored_events"
@@ -22,7 +22,7 @@ def _names(statements: Iterable[str]) -> tuple[str, ...]:
     return tuple(match[1] for match in found if match)
 
 
-STATEMENTS = (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES)
+STATEMENTS = (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES, *idempotency.TABLES)
 """What makes all tables beside the log, and their indexes."""
 
 VIEWS = _names(read_model.TABLES)

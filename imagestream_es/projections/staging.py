@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from imagestream_es.domain.actions import action_of
+from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import (
     DROPPED,
@@ -37,6 +38,7 @@ class Staging:
         self._snapshots: list[Row] = []
         self._images: dict[str, Row] = {}
         self._moments: list[Row] = []
+        self._keys: list[Row] = []
         self._steps: list[Row | Callable[[Rows], None]] = []
 
     def stream(self, stream: ImageStream, changes: Sequence[TagChange], time: int) -> None:
@@ -72,6 +74,10 @@ class Staging:
         """Stage the time of the log at a position."""
         self._moments.append((position, time))
 
+    def key(self, by: Origin, position: int) -> None:
+        """Stage that the event at a position was made under an idempotency key."""
+        self._keys.append((by.actor, by.key, by.fingerprint, position, position))
+
     def image(self, image: Image) -> None:
         """Stage an image as it is now."""
         self._images[image.name] = read_model.image_row(image)
@@ -87,6 +93,8 @@ class Staging:
             read_model.save_images(rows, self._images.values())
         if self._moments:
             read_model.insert_moments(rows, self._moments)
+        if self._keys:
+            read_model.save_keys(rows, self._keys)
         waiting: list[Row] = []
         for step in self._steps:
             if isinstance(step, tuple):
@@ -99,4 +107,4 @@ class Staging:
         if waiting:
             read_model.insert_changes(rows, waiting)
         self._streams, self._tags, self._snapshots, self._images, self._steps = {}, {}, [], {}, []
-        self._moments = []
+        self._moments, self._keys = [], []

@@ -43,6 +43,8 @@ class Workspace:
         self._time = max(self.time, event.by.at)
         if position % read_model.MOMENTS == 0:
             self.staging.moment(position, self._time)
+        if event.by.key:
+            self.staging.key(event.by, position)
 
     def stream_of(self, namespace: str, name: str) -> ImageStream:
         """The stream of that name, existing or not."""
