@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from marshmallow import Schema, ValidationError
 
-from api import bodies
+from api import bodies, compiled
 from api.errors import Refusal, qualified
 from api.schemas.meta import Meta
 from api.validation import findings
@@ -170,15 +170,18 @@ class Call:
         name = given or self.agent.partition("/")[0][:128]
         return name if name and name.isprintable() else "unknown"
 
-    def validate(self, schema: Schema, body: dict[str, Any]) -> None:
-        """Look for unknown and duplicate fields as fieldValidation asks. Raises Refusal if it is Strict."""
+    def _validate(self, schema: Schema, body: dict[str, Any], *, known: bool) -> None:
+        """Look for duplicate fields, and for unknown ones unless all are `known`, as fieldValidation asks.
+
+        Raises Refusal if it is Strict.
+        """
         mode = self.args.get("fieldValidation", "") or "Warn"
         if mode not in ("Strict", "Warn", "Ignore"):
             detail = 'supported values: "Ignore", "Strict", "Warn"'
             raise Invalid(self.kind, "", [FieldProblem(Problem.NOT_SUPPORTED, "fieldValidation", detail, mode[:80])])
         if mode == "Ignore":
             return
-        found = findings(schema, body, self.json_text)
+        found = findings(None if known else schema, body, self.json_text)
         if found and mode == "Strict":
             text = f"strict decoding error: {', '.join(found)}"
             raise Refusal(400, f'{self.kind} in version "v1" cannot be handled as a {self.kind}: {text}')
@@ -186,7 +189,10 @@ class Call:
 
     def load(self, schema: Schema, body: dict[str, Any]) -> Any:
         """The values of a body. Raises Refusal for wrong JSON types, and for odd fields if they are not wanted."""
-        self.validate(schema, body)
+        loaded = compiled.load(schema, body)
+        self._validate(schema, body, known=loaded is not None)
+        if loaded is not None:
+            return loaded
         try:
             return schema.load(body)
         except ValidationError as error:
