@@ -38,7 +38,7 @@ def compiled(schema: Schema) -> Convert:
     kinds = {field.data_key or name: (name, *_kind(field)) for name, field in fields.items()}
     given = {name: field.load_default for name, field in fields.items()}
     made = [(name, default) for name, default in given.items() if callable(default)]
-    finish = [getattr(schema, name) for name, _, _ in schema.resolve_hooks()[POST_LOAD]]
+    finish = [getattr(schema, name) for name, _, _ in type(schema).resolve_hooks()[POST_LOAD]]
 
     def load(body: Any) -> Any:
         if type(body) is not dict:
@@ -67,7 +67,7 @@ def compiled(schema: Schema) -> Convert:
 
 def _refuse_unusual(schema: Schema) -> None:
     """No schema here uses these means of marshmallow's; one that does needs them below."""
-    hooks = schema.resolve_hooks()
+    hooks = type(schema).resolve_hooks()
     assert not any(hooks[hook] for hook in (PRE_LOAD, VALIDATES, VALIDATES_SCHEMA))
     for field in schema.load_fields.values():
         assert field.attribute is None
