@@ -65,6 +65,34 @@ def test_kubectl_works_over_tls(kubectl: str, start_service, certificate: tuple[
     assert output.endswith("\n44 passed, 0 failed\n"), output
 
 
+RULES = """apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: jane, namespace: smoke}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: admin}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: jane}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: jane-looks-everywhere}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: jane}]
+"""
+
+
+def test_kubectl_works_for_the_admin_of_a_namespace(
+    kubectl: str, start_service, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "tokens").write_text("a-token,jane,1\n")
+    (tmp_path / "rbac").mkdir()
+    (tmp_path / "rbac" / "jane.yaml").write_text(RULES)
+    tls = ("--tls-cert-file", certificate[0], "--tls-private-key-file", certificate[1])
+    access = ("--token-auth-file", tmp_path / "tokens", "--rbac", tmp_path / "rbac")
+    service = start_service(*map(str, (*tls, *access)))
+    output = smoke(service.url, kubectl, "a-token", CA_FILE=str(certificate[0]), NS="smoke")
+    assert output.endswith("\n44 passed, 0 failed\n"), output
+    assert "Traceback" not in service.log
+
+
 class Kubectl:
     """kubectl with a home of its own, at one server and in one namespace."""
 
