@@ -31,6 +31,7 @@ from api.schemas.fields import print_time
 from api.told import told, verb_of
 from api.validation import known
 from api.watch import Watch, options_of
+from imagestream_es.access.gate import Gate
 from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
 from imagestream_es.application.limits import TooMany
@@ -124,7 +125,7 @@ def serve(
         go_back(call, target, "GET" if request.method == "HEAD" else request.method)
         if _is_watch(request, target, call):
             about.verb = verb_of(request.method, named=False, watching=True)
-            response = _watch(target, call, form)
+            response = _watch(target, call, form, _admission(request, services.gate, identity, action))
             about.lasting = True
         else:
             answer, call = once(call, lambda call: _handle(request, target, call, resource))
@@ -141,6 +142,19 @@ def serve(
         if end is not None:
             end()
     return response
+
+
+def _admission(request: Request, gate: Gate, identity: Identity, action: Action) -> Callable[[], bool]:
+    """What tells whether a request would be let in now as it was, by the rules and credentials that hold then."""
+    again = Request(request.environ)  # of Flask's own nothing is left once the answer has begun
+
+    def admitted() -> bool:
+        try:
+            return authenticate(again, gate) == identity and allows(gate, identity.user, action)
+        except Refusal:
+            return False
+
+    return admitted
 
 
 def _action(
@@ -366,7 +380,7 @@ def _terminating(item: dict[str, Any]) -> bool:
     return "deletionTimestamp" in item["metadata"]
 
 
-def _watch(target: Resource, call: Call, form: Form) -> Response:
+def _watch(target: Resource, call: Call, form: Form, admitted: Callable[[], bool]) -> Response:
     """A watch: the answer's lines come as the log grows."""
 
     def show(item: dict[str, Any]) -> dict[str, Any]:
@@ -380,7 +394,7 @@ def _watch(target: Resource, call: Call, form: Form) -> Response:
         message = "as many watches are open as this server has room for; try again later"
         raise Refusal(429, message, retry_after=1)
     shape = call.door.prefix, form, call.args.get("includeObject", "")
-    watch = Watch(call, target, selection, options, shape, show)
+    watch = Watch(call, target, selection, options, shape, show, admitted)
     response = Response(watch.lines(), content_type=Form.JSON.content_type)
     response.headers["Cache-Control"] = "no-cache, private"
     response.call_on_close(watch.close)

@@ -33,6 +33,9 @@ KEPT = 2 << 20
 TURN = 0.5
 """Seconds to wait for a turn to read the log, before looking at the clock."""
 
+ASK_AGAIN = 5.0
+"""Seconds for which a watch goes on before it is asked again whether it may."""
+
 Show = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -90,11 +93,19 @@ class Watch:
     """One watch, from its first line to its last. Everything it needs of the request is copied here.
 
     `show` gives an object the form that was asked for, and `form` tells that form from all others, so that watches
-    of one form share the lines that it makes.
+    of one form share the lines that it makes. Who is not `admitted` any more, since rights or credentials have gone,
+    is told nothing more.
     """
 
     def __init__(
-        self, call: Call, resource: Resource, selection: Selection, options: Options, form: Hashable, show: Show
+        self,
+        call: Call,
+        resource: Resource,
+        selection: Selection,
+        options: Options,
+        form: Hashable,
+        show: Show,
+        admitted: Callable[[], bool],
     ) -> None:
         assert resource.shown is not None or resource.tells is not None
         self._call = call
@@ -105,6 +116,8 @@ class Watch:
         self._options = options
         self._form = form
         self._show = show
+        self._admitted = admitted
+        self._barred, self._ask_again_at = False, time.monotonic() + ASK_AGAIN
         self._hub: Hub = call.services.hub
         self._queries: Queries = call.services.queries
         self._subject = _subject(call, resource, selection)
@@ -140,7 +153,7 @@ class Watch:
         bookmark = time.monotonic() + BOOKMARKS if self._options.bookmarks else math.inf
         while True:
             now = time.monotonic()
-            if now >= end or self._subscription.closed:
+            if now >= end or self._subscription.closed or self._is_barred():
                 break
             if now >= bookmark:
                 yield self._progress()
@@ -149,12 +162,20 @@ class Watch:
                 yield from self._from_log()
                 continue
             change = self._subscription.next(min(end, bookmark) - now)
+            if self._is_barred():
+                break
             if change is not None:
                 yield from self._changed(change)
             elif self._subscription.lagging:
                 self._subscribe_again()
-        if self._options.bookmarks and not self._subscription.closed:
+        if self._options.bookmarks and not self._subscription.closed and not self._barred:
             yield self._progress()
+
+    def _is_barred(self) -> bool:
+        now = time.monotonic()
+        if now >= self._ask_again_at:
+            self._barred, self._ask_again_at = not self._admitted(), now + ASK_AGAIN
+        return self._barred
 
     def _subscribe_again(self) -> None:
         old, self._subscription = self._subscription, self._hub.subscribe(self._subject)
