@@ -21,6 +21,8 @@ from imagestream_es.settings import Declared, Settings, SettingsError, option_na
 Progress = Callable[[int, int], None]
 """Called now and then with the number of events done and the number of all."""
 
+_AGAIN = "Nothing is left of it: run it again."
+
 _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
@@ -86,10 +88,10 @@ def _errors_in_one_line() -> Iterator[None]:
 
     from imagestream_es.maintenance import NothingThere
     from imagestream_es.persistence.checkpoints import CheckpointFileInUse
-    from imagestream_es.persistence.directory import DirectoryInUse
+    from imagestream_es.persistence.directory import InUse
     from imagestream_es.recovery.wholeness import Refusal
 
-    ours = SettingsError, DirectoryInUse, CheckpointFileInUse, NothingThere, Refusal
+    ours = SettingsError, InUse, CheckpointFileInUse, NothingThere, Refusal
     try:
         yield
     except (*ours, OSError, PersistenceError) as error:
@@ -130,18 +132,25 @@ def serve(settings: Settings) -> None:
 
 
 @main.command()
+@click.option("--projection", "names", metavar="NAME", multiple=True, help="Only this one; may be repeated.")
 @settings_options("data_dir", "database_url")
-def replay(settings: Settings) -> None:
-    """Rebuild all views from the event log.
+def replay(settings: Settings, names: tuple[str, ...]) -> None:
+    """Fold all views anew from the event log, also while the service runs.
 
-    Needed when `verify` finds a difference in the views, or after an update that keeps more in them. The log
-    is only read. Stop the service first.
+    Needed when `verify` finds a difference in the views. The log is only read. What is folded stands beside the views
+    until it is whole, and then takes their place at once. An interrupted replay leaves them as they are: run it again,
+    and it goes on from where it stood.
+
+    All views are folded together, as one needs another. With --projection only those named are replaced: streams,
+    tags, tag_changes, moments, snapshots or images.
     """
-    from imagestream_es import maintenance
+    from imagestream_es.recovery.replay import replay
 
-    with _progress("replay") as progress:
-        events = maintenance.rebuild(settings, progress)
-    click.echo(f"Rebuilt the views from {events} events.")
+    with _progress("replay", "The views are as they were. Run it again: it goes on from here.") as progress:
+        replayed = replay(settings, names, progress)
+    if replayed.before:
+        click.echo(f"Went on behind position {replayed.before}, where a replay was interrupted.")
+    click.echo(f"Rebuilt {', '.join(names) or 'the views'} from {replayed.events} events.")
 
 
 @main.command()
@@ -162,7 +171,7 @@ def verify(settings: Settings, checkpoint: Any) -> None:
     """
     from imagestream_es import verification
 
-    with _progress("verify") as progress:
+    with _progress("verify", "Nothing was changed.") as progress:
         report = verification.verify(settings, progress, checkpoint)
     for difference in report.differences:
         click.echo(difference)
@@ -188,7 +197,7 @@ def backup(settings: Settings, directory: Path) -> None:
     """
     from imagestream_es.recovery.backup import backup
 
-    with _progress("backup", "pages" if settings.database_url is None else "rows") as progress:
+    with _progress("backup", _AGAIN, "pages" if settings.database_url is None else "rows") as progress:
         manifest = backup(settings, directory, progress)
     click.echo(f"Backed up {manifest.position} events to {directory}.")
     click.echo(f"Checkpoint: {manifest.checkpoint}")
@@ -214,7 +223,7 @@ def restore(settings: Settings, source: Path, until: str | None) -> None:
     """
     from imagestream_es.recovery.backup import restore, restore_until
 
-    with _progress("restore") as progress:
+    with _progress("restore", _AGAIN) as progress:
         if until is None:
             checkpoint = restore(settings, source, progress)
         else:
@@ -236,7 +245,7 @@ def export(settings: Settings, output: Path, *, zstd: bool) -> None:
     """
     from imagestream_es.recovery.export import export
 
-    with _progress("export") as progress:
+    with _progress("export", _AGAIN) as progress:
         checkpoint = export(settings, output, compress=zstd, progress=progress)
     click.echo(f"Exported {checkpoint.size} events.", err=True)
     click.echo(f"Checkpoint: {checkpoint}", err=True)
@@ -255,7 +264,7 @@ def import_(settings: Settings, file: Path, checkpoint: Any) -> None:
     """
     from imagestream_es.recovery.export import import_log
 
-    with _progress("import") as progress:
+    with _progress("import", _AGAIN) as progress:
         imported = import_log(settings, file, checkpoint, progress)
     click.echo(f"Imported {imported.size} events.")
     click.echo(f"Checkpoint: {imported}")
@@ -352,7 +361,18 @@ def _utc(milliseconds: int) -> str:
 
 
 @contextmanager
-def _progress(label: str, unit: str = "events") -> Iterator[Progress]:
+def _progress(label: str, again: str, unit: str = "events") -> Iterator[Progress]:
+    """Tell how far a long command is, and `again`, how it stands and goes on, if it is interrupted by SIGINT."""
+    try:
+        with _told(label, unit) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. {again}", err=True)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _told(label: str, unit: str) -> Iterator[Progress]:
     """On a terminal a bar with so many a second and the time left, else a line on stderr for every tenth."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

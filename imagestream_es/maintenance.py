@@ -1,17 +1,14 @@
-"""What an operator does to a log: fold its views again, see who is named in it, and forget them."""
+"""What an operator does to the persons in a log: see who is named in it, and forget them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 
 from imagestream_es.application.principals import forget as forget_in
 from imagestream_es.bootstrap import database_file, milliseconds, open_store
-from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.principals import Principal, everybody
 from imagestream_es.persistence.store import Store
-from imagestream_es.projections import projector
 from imagestream_es.settings import Settings
 
 
@@ -40,21 +37,6 @@ def _opened(settings: Settings) -> Iterator[Store]:
         require_log(settings)
     with closing(open_store(settings)) as store:
         yield store
-
-
-def rebuild(settings: Settings, progress: projector.Progress) -> int:
-    """Fold all views again from the log, with the service stopped; answers how many events were folded.
-
-    Raises DirectoryInUse while a service runs on the directory, NothingThere without a log.
-    """
-    with ExitStack() as stack:
-        if not settings.database_url:
-            require_log(settings)
-            stack.enter_context(DirectoryLock(Path(settings.data_dir)))
-        store = open_store(settings)
-        stack.callback(store.close)
-        store.create_tables()
-        return projector.rebuild(store, progress)
 
 
 def require_log(settings: Settings) -> None:

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 from eventsourcing.persistence import OperationalError
 
-from imagestream_es import maintenance, server, verification
+from imagestream_es import server, verification
 from imagestream_es.cli import main
 from imagestream_es.persistence.checkpoints import Line
-from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.merkle import Checkpoint
+from imagestream_es.recovery import replay
 from imagestream_es.settings import Address, Duration, Settings, option_name, variable_name
 
 
@@ -62,10 +62,13 @@ def test_the_help_of_serve_names_every_option_with_its_variable_and_default(run)
 
 
 def test_replay_and_verify_need_only_to_know_where_the_log_is(run):
-    for command, more in (("replay", []), ("verify", ["--checkpoint-file"])):
+    places = ["--data-dir", "--database-url"]
+    for command, wanted in (
+        ("replay", ["--projection", *places]),
+        ("verify", ["--checkpoint", *places, "--checkpoint-file"]),
+    ):
         text = run(command, "--help").output
-        found = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
-        assert found == [*(["--checkpoint"] if more else []), "--data-dir", "--database-url", *more]
+        assert [line.split()[0] for line in text.splitlines() if line.startswith("  --")] == wanted
 
 
 def test_the_version_is_the_installed_one(run):
@@ -216,13 +219,13 @@ def test_a_certificate_without_its_key_is_refused_with_the_names_of_option_and_v
 
 
 def test_replay_tells_how_many_events_it_folded_and_how_far_it_is(run, monkeypatch, tmp_path):
-    def rebuild(settings, progress):
+    def refold(settings, names, progress):
         assert settings.data_dir == tmp_path
         for done in range(0, 1001, 25):
             progress(done, 1000)
-        return 1000
+        return replay.Replayed(1000, 0)
 
-    monkeypatch.setattr(maintenance, "rebuild", rebuild)
+    monkeypatch.setattr(replay, "replay", refold)
     result = run("replay", "--data-dir", tmp_path)
     assert result.exit_code == 0
     assert result.stdout == "Rebuilt the views from 1000 events.\n"
@@ -230,7 +233,7 @@ def test_replay_tells_how_many_events_it_folded_and_how_far_it_is(run, monkeypat
 
 
 def test_an_empty_log_is_replayed_without_a_fuss(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(maintenance, "rebuild", lambda _, progress: progress(0, 0) or 0)
+    monkeypatch.setattr(replay, "replay", lambda _, __, progress: progress(0, 0) or replay.Replayed(0, 0))
     result = run("replay", "--data-dir", tmp_path)
     assert (result.exit_code, result.stdout) == (0, "Rebuilt the views from 0 events.\n")
 
@@ -283,39 +286,43 @@ def test_a_directory_without_a_log_is_told_in_one_line(run, tmp_path, command):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_replay_beside_a_running_service_is_told_in_one_line(run, tmp_path):
-    (tmp_path / "imagestream.db").touch()
-    with DirectoryLock(tmp_path):
-        result = run("replay", "--data-dir", tmp_path)
-    assert result.exit_code == 1
-    assert "in use by another imagestream-es process" in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_an_interrupted_command_tells_how_it_goes_on(run, monkeypatch):
+    def refold(settings, names, progress):
+        progress(1, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay, "replay", refold)
+    result = run("replay")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == (
+        "Interrupted. The views are as they were. Run it again: it goes on from here."
+    )
 
 
 def test_a_database_that_does_not_answer_is_told_in_one_line(run, monkeypatch):
-    def rebuild(settings, progress):
+    def refold(settings, names, progress):
         raise OperationalError("connection refused\n  is the server running?")
 
-    monkeypatch.setattr(maintenance, "rebuild", rebuild)
+    monkeypatch.setattr(replay, "replay", refold)
     result = run("replay", "--database-url", "postgresql://h/db")
     assert (result.exit_code, result.stderr) == (1, "Error: connection refused is the server running?\n")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch):
-    def rebuild(settings, progress):
+    def refold(settings, names, progress):
         raise KeyError("ours")
 
-    monkeypatch.setattr(maintenance, "rebuild", rebuild)
+    monkeypatch.setattr(replay, "replay", refold)
     assert isinstance(run("replay").exception, KeyError)
 
 
 def test_on_a_terminal_a_bar_shows_speed_and_time_left(run, monkeypatch):
-    def rebuild(settings, progress):
+    def refold(settings, names, progress):
         for done in range(1001):
             progress(done, 1000)
-        return 1000
+        return replay.Replayed(1000, 0)
 
-    monkeypatch.setattr(maintenance, "rebuild", rebuild)
+    monkeypatch.setattr(replay, "replay", refold)
     result = run("replay", TTY_COMPATIBLE="1", COLUMNS="120", TERM="xterm")
     assert "1000/1000" in result.stderr
     assert "events/s" in result.stderr

@@ -414,13 +414,6 @@ def test_a_directory_is_free_again_after_its_service_was_killed(service: Any) ->
     assert service.request("/readyz")[0] == 200
 
 
-def test_replay_is_refused_while_the_service_runs(service: Any) -> None:
-    refused = run("replay", service.data_dir)
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert f"(pid {service.pid})" in refused.stderr
-    assert service.request("/readyz")[0] == 200
-
-
 def test_replay_gives_the_same_views_again(directory: Path) -> None:
     before = dump(directory)
     assert all(before.values())

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from eventsourcing.persistence import PersistenceError
 
+from imagestream_es.persistence.read_model import standing
 from imagestream_es.persistence.store import Store
 from imagestream_es.projections.past import Change, Replay
 
@@ -96,6 +97,7 @@ class Hub:
         self._store = store
         self._poll = poll
         self._replay = Replay()
+        self._generation = -1
         self._kept: deque[tuple[Change, Sequence[Subscription]]] = deque()
         self._kept_size = 0
         self._lock = threading.Lock()
@@ -222,6 +224,9 @@ class Hub:
 
     def _hand_out(self, after: int, until: int, subscriptions: dict[Subject, tuple[Subscription, ...]]) -> None:
         with self._store.reading() as rows:
+            _, generation = standing(rows)
+            if generation != self._generation:  # the views were replaced, from which came what is kept
+                self._replay, self._generation = Replay(), generation
             for position, stored in rows.log(after, until):
                 originator = str(stored.originator_id)
                 concerned = [one for subject in subjects(originator) for one in subscriptions.get(subject, ())]

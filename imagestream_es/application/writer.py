@@ -232,6 +232,7 @@ class Writer:
         self._mapper = EventMapper()
         self._streams: Streams = Streams()
         self._head = -1
+        self._generation = -1
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._door = threading.Lock()
@@ -360,10 +361,11 @@ class Writer:
                 return
 
     def _begin(self, rows: Rows) -> Work:
-        head = rows.head()
-        if head != self._head:
-            # Another process wrote in between: what is remembered may be old.
+        head, generation = read_model.standing(rows)
+        if (head, generation) != (self._head, self._generation):
+            # Another process wrote in between, or replaced the views: what is remembered may be old.
             self._streams.clear()
+            self._generation = generation
         return Work(rows, self._streams, self._mapper, head, self._registries)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:

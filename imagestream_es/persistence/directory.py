@@ -1,4 +1,7 @@
-"""One directory has one service: the embedded log is written by a single process."""
+"""Locks by which processes keep out of each other's way: one directory has one service, one log one replay.
+
+The embedded log is written by a single service.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,25 @@ from pathlib import Path
 from types import TracebackType
 
 
-class DirectoryInUse(Exception):
+class InUse(Exception):
+    """Another process is at it."""
+
+
+class DirectoryInUse(InUse):
     """Another process holds the directory."""
 
 
-class DirectoryLock:
-    """Holds a directory for this process; the kernel lets go of it however the process ends."""
+class FileLock:
+    """Holds a file for this process; the kernel lets go of it however the process ends.
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "lock"
+    `message` is what InUse then says to others, with `{holder}` for the id of the process.
+    """
+
+    error: type[InUse] = InUse
+
+    def __init__(self, path: Path, message: str) -> None:
+        self._path = path
+        self._message = message
         self._file = -1
 
     def __enter__(self) -> None:
@@ -26,11 +39,7 @@ class DirectoryLock:
         except BlockingIOError:
             holder = os.read(self._file, 20).decode("ascii", "replace").strip()
             os.close(self._file)
-            message = (
-                f"{self._path.parent} is in use by another imagestream-es process (pid {holder or 'unknown'}); "
-                "stop that one first, or choose another --data-dir"
-            )
-            raise DirectoryInUse(message) from None
+            raise self.error(self._message.format(holder=holder or "unknown")) from None
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
@@ -38,3 +47,17 @@ class DirectoryLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
+
+
+class DirectoryLock(FileLock):
+    """Holds a directory for this process."""
+
+    error = DirectoryInUse
+
+    def __init__(self, directory: Path) -> None:
+        name = str(directory).replace("{", "{{").replace("}", "}}")
+        message = (
+            f"{name} is in use by another imagestream-es process (pid {{holder}}); "
+            "stop that one first, or choose another --data-dir"
+        )
+        super().__init__(directory / "lock", message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, LiteralString
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -25,9 +25,13 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 
-from imagestream_es.persistence import read_model, tables
+from imagestream_es.persistence import read_model, shadow, tables
+from imagestream_es.persistence.directory import InUse
 from imagestream_es.persistence.sqlite import SQLiteStore, Use
 from imagestream_es.persistence.store import Growth, OutcomeUnknown, Row, Rows
+
+SWAP_WAITS = 1500
+"""Milliseconds that a replay waits at its end for those who read, while all others wait for it."""
 
 
 class PostgresRecorder(PostgresApplicationRecorder):
@@ -35,10 +39,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore)
-        for statement in tables.STATEMENTS:
-            text = statement.replace("{clustered}", "").replace("BLOB", "BYTEA")
-            text = text.replace(" TEXT", ' TEXT COLLATE "C"')
-            self.sql_create_statements.append(SQL(text).format())
+        self.sql_create_statements += [SQL(_types(statement)).format() for statement in tables.STATEMENTS]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Append events behind the head of the log."""
@@ -49,8 +50,14 @@ class PostgresRecorder(PostgresApplicationRecorder):
         return list(positions)
 
 
+def _types(statement: str) -> LiteralString:
+    return statement.replace("{clustered}", "").replace("BLOB", "BYTEA").replace(" TEXT", ' TEXT COLLATE "C"')
+
+
 class PostgresStore:
     """A store in the database that `url` (postgresql://user:password@host:port/database) names."""
+
+    TURN: ClassVar = 1.0
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -99,7 +106,11 @@ class PostgresStore:
     def reading(self) -> Iterator[_Rows]:
         """A transaction that sees one snapshot."""
         with _translated(), self._datastore.transaction(commit=False) as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # The lock comes before the snapshot: so no replay ends between that and the first look at a view, which
+            # would then be a table whose rows this snapshot does not see.
+            cursor.execute(
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE projection IN ACCESS SHARE MODE"
+            )
             yield _Rows(cursor.connection, self._growth)
 
     @contextmanager
@@ -118,6 +129,73 @@ class PostgresStore:
             yield rows
         with _translated(), self._datastore.get_connection() as connection:
             _Rows(connection, self._growth).run(f"VACUUM FULL {table}")
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Be the only one that fills the shadow of the views."""
+        with _translated(), self._datastore.get_connection() as connection:
+            rows = _Rows(connection, self._growth)
+            if not (rows.one("SELECT pg_try_advisory_lock(hashtext('imagestream-es.replay'))") or (False,))[0]:
+                raise InUse("another replay is under way on this database: wait for its end")
+            try:
+                yield
+            finally:
+                if not connection.broken:
+                    rows.one("SELECT pg_advisory_unlock(hashtext('imagestream-es.replay'))")
+
+    def has_shadow(self) -> bool:
+        """Whether a shadow was begun and not finished."""
+        with self.reading() as rows:
+            found = rows.one(f"SELECT to_regclass('{shadow.SCHEMA}.projection')")
+        return found is not None and found[0] is not None
+
+    def make_shadow(self) -> None:
+        """Drop what is left of a shadow, and make one with nothing in it."""
+        with self._shadow() as rows:
+            rows.run(f"DROP SCHEMA IF EXISTS {shadow.SCHEMA} CASCADE")
+            rows.run(f"CREATE SCHEMA {shadow.SCHEMA}")
+            for statement in tables.VIEW_STATEMENTS:
+                rows.run(_types(statement))
+            shadow.begin(rows)
+
+    @contextmanager
+    def shadow(self) -> Iterator[_Rows]:
+        """A transaction in which the views are the shadow's. Nobody waits for it."""
+        with self._shadow() as rows:
+            yield rows
+
+    @contextmanager
+    def _shadow(self) -> Iterator[_Rows]:
+        with _translated(), self._datastore.get_connection() as connection, connection.transaction():
+            rows = _Rows(connection, self._growth)
+            rows.run("SET LOCAL synchronous_commit = off")  # what a crash takes is folded again
+            _look_in_shadow(rows)
+            yield rows
+
+    @contextmanager
+    def swapping(self, views: Sequence[str]) -> Iterator[_Rows]:
+        """Like `shadow`; when its block ends, `views` are those of the shadow."""
+        with self._shadow() as rows:
+            for view in views:
+                rows.run(f"ANALYZE {view}")
+        with self.writing() as rows:
+            # First those who read must come to an end: see `reading`. Others wait no longer than this behind them.
+            rows.run(f"SET LOCAL lock_timeout = '{SWAP_WAITS}ms'")
+            rows.run("LOCK TABLE projection IN ACCESS EXCLUSIVE MODE")
+            (home,) = rows.one("SELECT current_schema()") or ("public",)
+            _look_in_shadow(rows)
+            yield rows
+            position, moment = read_model.folded_until(rows), read_model.folded_time(rows)
+            for view in views:
+                rows.run(f"DROP TABLE {home}.{view}")
+                rows.run(f"ALTER TABLE {shadow.SCHEMA}.{view} SET SCHEMA {home}")
+            rows.run(f"DROP SCHEMA {shadow.SCHEMA} CASCADE")
+            read_model.replaced(rows, position, moment)
+
+    def drop_shadow(self) -> None:
+        """Drop what is left of a shadow."""
+        with self._shadow() as rows:
+            rows.run(f"DROP SCHEMA IF EXISTS {shadow.SCHEMA} CASCADE")
 
     def save(self, path: str, progress: Callable[[int, int], None]) -> None:
         """Copy all that must be kept, as it is at one moment, to a new SQLite file; others may go on writing."""
@@ -141,6 +219,11 @@ class PostgresStore:
     def close(self) -> None:
         """Let go of all connections."""
         self._datastore.close()
+
+
+def _look_in_shadow(rows: Rows) -> None:
+    """Find tables in the shadow, until the transaction ends, and in the usual schema what is not there."""
+    rows.one(f"SELECT set_config('search_path', '{shadow.SCHEMA},' || current_schema(), true)")
 
 
 @contextmanager

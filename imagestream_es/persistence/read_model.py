@@ -16,8 +16,8 @@ All of it can be thrown away and folded again from the log.
 - `images`: one row for each image that ever was.
 - `idempotency_keys`: for each actor and key, the request that was made under it: the positions of its first and last
   event.
-- `projection`: the position up to which the views are folded, the time of the log there, and the version of
-  their shape.
+- `projection`: the position up to which the views are folded, the time of the log there, the version of
+  their shape, and how often a replay has replaced them.
 """
 
 from __future__ import annotations
@@ -160,6 +160,24 @@ def set_folded_until(rows: Rows, position: int, time: int) -> None:
     rows.many(
         "INSERT INTO projection (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [("position", position), ("time", time), ("shape", SHAPE)],
+    )
+
+
+def standing(rows: Rows) -> tuple[int, int]:
+    """The position of the log's last event, and how often a replay has replaced the views."""
+    found = rows.one(
+        f"SELECT (SELECT MAX({rows.POSITION}) FROM stored_events),"
+        " (SELECT value FROM projection WHERE name = 'generation')"
+    )
+    return (found and found[0]) or 0, (found and found[1]) or 0
+
+
+def replaced(rows: Rows, position: int, time: int) -> None:
+    """Note that a replay has replaced the views: what anybody keeps of them in memory may be old."""
+    set_folded_until(rows, position, time)
+    rows.run(
+        "INSERT INTO projection (name, value) VALUES ('generation', 1)"
+        " ON CONFLICT (name) DO UPDATE SET value = projection.value + 1"
     )
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from enum import Enum
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from eventsourcing.persistence import (
     DatabaseError,
@@ -30,7 +31,8 @@ from eventsourcing.sqlite import (
     SQLiteDatastore,
 )
 
-from imagestream_es.persistence import read_model, tables
+from imagestream_es.persistence import read_model, shadow, tables
+from imagestream_es.persistence.directory import FileLock
 from imagestream_es.persistence.store import Growth, NotErased, OutcomeUnknown, Row, Rows
 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
@@ -44,7 +46,10 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose position is a column of its own."""
 
     def construct_create_table_statements(self) -> list[str]:
-        """The log's table, that of the tree over it, the views' tables, and those that are kept beside them."""
+        """The log's table, that of the tree over it, the views' tables, and those that are kept beside them.
+
+        Not the views' indexes, which have one name or another.
+        """
         log = (
             "CREATE TABLE IF NOT EXISTS stored_events ("
             "rowid INTEGER PRIMARY KEY, "
@@ -54,13 +59,18 @@ class SQLiteRecorder(SQLiteApplicationRecorder):
             "state BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))"
         )
-        return [log, *(statement.replace("{clustered}", "WITHOUT ROWID") for statement in tables.STATEMENTS)]
+        views = set(filter(shadow.index_names, tables.VIEW_STATEMENTS))
+        return [log, *(_clustered(statement) for statement in tables.STATEMENTS if statement not in views)]
 
     def _insert_events(self, c: Any, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self._max_notification_id(c) or 0
         positions = range(head + 1, head + 1 + len(stored_events))
         _Rows(c.sqlite_cursor, Growth()).append(zip(positions, stored_events, strict=True))
         return list(positions)
+
+
+def _clustered(statement: str) -> str:
+    return statement.replace("{clustered}", "WITHOUT ROWID")
 
 
 class Use(Enum):
@@ -109,9 +119,12 @@ class SQLiteStore:
     SCRATCH file is gone with the program.
     """
 
+    TURN: ClassVar = 0.025
+
     def __init__(self, path: str | None, use: Use = Use.SERVE) -> None:
         mode = use.value[0]
         name = f"file:{id(self)}?mode=memory&cache=shared" if path is None else f"file:{_quoted(path)}?mode={mode}"
+        self._path = path
         self._datastore = SQLiteDatastore(db_name=":memory:", originator_id_type="text")
         self._datastore.pool.close()
         self._datastore.pool = pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
@@ -123,9 +136,60 @@ class SQLiteStore:
         """Make what tables are missing; views of another shape make room for new ones."""
         self.recorder.create_table()
         with self.writing() as rows:
-            dropped = read_model.drop_other_shape(rows)
-        if dropped:
-            self.recorder.create_table()
+            if read_model.drop_other_shape(rows):
+                _make_views(rows)
+            _make_indexes(rows)
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Be the only one that fills the shadow of the views."""
+        with FileLock(Path(f"{self._path}.replay"), "another replay is under way, of pid {holder}: wait for its end"):
+            yield
+
+    def has_shadow(self) -> bool:
+        """Whether a shadow was begun and not finished."""
+        with self.reading() as rows:
+            return _exists(rows, "table", f"projection{shadow.NEW}")
+
+    def make_shadow(self) -> None:
+        """Drop what is left of a shadow, and make one with nothing in it."""
+        self.drop_shadow()
+        with self.writing() as rows:
+            _make_views(_Shadow(rows))
+            for statement in tables.VIEW_STATEMENTS:
+                names = shadow.index_names(statement)
+                if names is not None:
+                    free = names[1] if _exists(rows, "index", names[0]) else names[0]
+                    rows.run(shadow.shadowed(shadow.named(statement, free)))
+            shadow.begin(_Shadow(rows))
+
+    @contextmanager
+    def shadow(self) -> Iterator[_Shadow]:
+        """A transaction in which the views are the shadow's. Behind it is time for others, who waited for it."""
+        with self.writing() as rows:
+            began = time.monotonic()
+            yield _Shadow(rows)
+        time.sleep(time.monotonic() - began)
+
+    @contextmanager
+    def swapping(self, views: Sequence[str]) -> Iterator[_Shadow]:
+        """Like `shadow`; when its block ends, `views` are those of the shadow."""
+        with self.writing() as rows:
+            filled = _Shadow(rows)
+            yield filled
+            position, moment = read_model.folded_until(filled), read_model.folded_time(filled)
+            for view in views:
+                rows.run(f"ALTER TABLE {view} RENAME TO {view}{shadow.OLD}")
+                rows.run(f"ALTER TABLE {view}{shadow.NEW} RENAME TO {view}")
+            rows.run(f"DROP TABLE projection{shadow.NEW}")
+            read_model.replaced(rows, position, moment)
+
+    def drop_shadow(self) -> None:
+        """Drop what is left of a shadow, and of the views whose place it took."""
+        # The first one to go is that without which there is no shadow.
+        for table in [f"{view}{end}" for view in ("projection", *tables.VIEWS) for end in (shadow.NEW, shadow.OLD)]:
+            with self.writing() as rows:
+                rows.run(f"DROP TABLE IF EXISTS {table}")
 
     @contextmanager
     def reading(self) -> Iterator[_Rows]:
@@ -174,6 +238,24 @@ class SQLiteStore:
     def close(self) -> None:
         """Let go of all connections."""
         self._datastore.close()
+
+
+def _make_views(rows: Rows) -> None:
+    for statement in tables.VIEW_STATEMENTS:
+        if shadow.index_names(statement) is None:
+            rows.run(_clustered(statement))
+
+
+def _make_indexes(rows: Rows) -> None:
+    """Make what indexes of the views are missing, under whichever of their names."""
+    for statement in tables.VIEW_STATEMENTS:
+        names = shadow.index_names(statement)
+        if names is not None and not any(_exists(rows, "index", name) for name in names):
+            rows.run(shadow.named(statement, names[0]))
+
+
+def _exists(rows: Rows, kind: str, name: str) -> bool:
+    return rows.one("SELECT 1 FROM sqlite_master WHERE type = ? AND name = ?", kind, name) is not None
 
 
 @contextmanager
@@ -270,6 +352,28 @@ class _Rows(Rows):
         except sqlite3.Error:
             return False
         return True
+
+
+class _Shadow(_Rows):
+    """A transaction to which the views are those of the shadow."""
+
+    def __init__(self, rows: _Rows) -> None:
+        super().__init__(rows._cursor, rows._growth)
+
+    def all(self, sql: str, *values: Any) -> list[Row]:
+        return super().all(shadow.shadowed(sql), *values)
+
+    def one(self, sql: str, *values: Any) -> Row | None:
+        return super().one(shadow.shadowed(sql), *values)
+
+    def each(self, sql: str, *values: Any) -> Iterator[Row]:
+        return super().each(shadow.shadowed(sql), *values)
+
+    def run(self, sql: str, *values: Any) -> int:
+        return super().run(shadow.shadowed(sql), *values)
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        super().many(shadow.shadowed(sql), rows)
 
 
 def _disk_failed(error: PersistenceError) -> bool:

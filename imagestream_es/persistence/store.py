@@ -252,6 +252,31 @@ class Store(Protocol):
         Other processes may use the database meanwhile. Raises PersistenceError, NotErased.
         """
 
+    TURN: ClassVar[float]
+    """Seconds that a transaction on the shadow may well take: as long as others wait for it."""
+
+    def replaying(self) -> AbstractContextManager[None]:
+        """Be the only one that fills the shadow of the views. Raises InUse if somebody does."""
+
+    def has_shadow(self) -> bool:
+        """Whether a shadow was begun and not finished."""
+
+    def make_shadow(self) -> None:
+        """Drop what is left of a shadow, and make one with nothing in it."""
+
+    def shadow(self) -> AbstractContextManager[Rows]:
+        """A transaction that writes, and to which the views are the shadow's. Raises PersistenceError."""
+
+    def swapping(self, views: Sequence[str]) -> AbstractContextManager[Rows]:
+        """Like `shadow`, while nobody else writes; when its block ends, `views` are those of the shadow.
+
+        Others see them all at once, and those who read go on with what they saw. Raises OperationalError, with no
+        effect, if others would have to wait too long for this; PersistenceError, OutcomeUnknown.
+        """
+
+    def drop_shadow(self) -> None:
+        """Drop what is left of a shadow, and of the views whose place it took."""
+
     def save(self, path: str, progress: Callable[[int, int], None]) -> None:
         """Write all that must be kept, as it is at one moment, to a new SQLite file; others may go on writing.
 

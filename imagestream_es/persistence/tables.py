@@ -22,10 +22,13 @@ def _names(statements: Iterable[str]) -> tuple[str, ...]:
     return tuple(match[1] for match in found if match)
 
 
-STATEMENTS = (TREE, *read_model.TABLES, *inbox.TABLES, *principals.TABLES, *idempotency.TABLES)
+VIEW_STATEMENTS = read_model.TABLES
+"""What makes the views and their indexes."""
+
+STATEMENTS = (TREE, *VIEW_STATEMENTS, *inbox.TABLES, *principals.TABLES, *idempotency.TABLES)
 """What makes all tables beside the log, and their indexes."""
 
-VIEWS = _names(read_model.TABLES)
+VIEWS = _names(VIEW_STATEMENTS)
 """Tables that can be folded again from the log."""
 
 PEOPLE = _names(principals.TABLES)
