@@ -37,7 +37,8 @@ class Outcome(Enum):
 class Operation:
     """One request of a client about one stream.
 
-    `key` names a write in the log, "" a read. `expected` is the position at which the stream had to be for the
+    `key` names a write in the log, "" a read; several of one key are one write that was asked for again and again, in
+    this order. `expected` is the position at which the stream had to be for the
     write, None if that did not matter. `seen` is the position that the answer showed: that of the write, or that
     of the stream as it was read; None if it did not show one. `end` is infinite without an answer.
     """
@@ -64,9 +65,13 @@ class Logged:
 def problems(operations: Iterable[Operation], log: Sequence[Logged]) -> list[str]:
     """Everything in which the answers do not agree with the log, which holds the streams' events in its order."""
     asked = [_timeless(one) if one.outcome is Outcome.UNKNOWN else one for one in operations]
-    writes = {one.key: one for one in asked if one.key}
+    writes: dict[str, Operation] = {}
+    for one in asked:
+        if one.key:
+            writes[one.key] = _again(writes[one.key], one) if one.key in writes else one
     reads = [one for one in asked if not one.key]
     return [
+        *_of_retries(asked),
         *_of_the_log(log, writes),
         *_of_writes(writes.values(), log),
         *_of_real_time(log, writes),
@@ -78,6 +83,27 @@ def problems(operations: Iterable[Operation], log: Sequence[Logged]) -> list[str
 def _timeless(operation: Operation) -> Operation:
     """What is unknown may yet happen: it stays so for ever, whenever the client stopped waiting."""
     return replace(operation, end=math.inf, seen=None)
+
+
+def _again(before: Operation, retry: Operation) -> Operation:
+    """A write that was asked for again, as one: the last answer says what became of it."""
+    ends = [one.end for one in (before, retry) if one.outcome is Outcome.DONE]
+    seen = retry.seen if before.seen is None else before.seen
+    return replace(before, end=min(ends, default=math.inf), outcome=retry.outcome, seen=seen)
+
+
+def _of_retries(asked: Iterable[Operation]) -> Iterator[str]:
+    """Whoever asks again for what was done is told the same."""
+    first: dict[str, Operation] = {}
+    for one in asked:
+        done = first.get(one.key)
+        if done is not None and one.outcome is not Outcome.UNKNOWN:
+            if one.outcome is not Outcome.DONE:
+                yield f"{one.key} was acknowledged, and when it was asked for again it was not"
+            elif one.seen != done.seen:
+                yield f"{one.key} was acknowledged at position {done.seen} and then at {one.seen}"
+        elif one.key and one.outcome is Outcome.DONE:
+            first[one.key] = one
 
 
 def _of_the_log(log: Sequence[Logged], writes: Mapping[str, Operation]) -> Iterator[str]:

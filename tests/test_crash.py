@@ -35,7 +35,7 @@ from imagestream_es.persistence.sqlite import SQLiteStore
 from imagestream_es.settings import Settings
 
 SEED = random.SystemRandom().randrange(10**9)
-ROUNDS = 20
+ROUNDS, RETRY_ROUNDS = 20, 6
 CLIENTS = 8
 STREAMS = ["one", "two", "three"]
 SPACE = "/apis/image.openshift.io/v1/namespaces/team"
@@ -50,13 +50,15 @@ Start = Callable[..., Any]
 class Client:
     """Writes to a service, one request after another, until it is gone; keeps what it was told."""
 
-    def __init__(self, address: str, name: str, seed: str, first: threading.Event) -> None:
+    def __init__(self, address: str, name: str, seed: str, first: threading.Event, header: str = "Audit-ID") -> None:
         self.told: list[Operation] = []
+        self.sent: dict[str, tuple[str, str, str, str, Any, int | None]] = {}
         self.refusals: list[str] = []
         self._connection = http.client.HTTPConnection(address, timeout=30)
         self._name = name
         self._choice = random.Random(seed)
         self._first = first
+        self._header = header
 
     def run(self) -> None:
         kinds = [self._push, self._move_tag, self._update]
@@ -94,6 +96,7 @@ class Client:
     def _write(self, method: str, path: str, stream: str, key: str, body: Any, expected: int | None = None) -> None:
         asked = Operation(stream=stream, key=key, start=time.monotonic(), outcome=Outcome.UNKNOWN, expected=expected)
         self.told.append(asked)  # and so it stays without an answer
+        self.sent[key] = method, path, stream, key, body, expected
         status, answer = self._ask(method, path, key, body)
         outcome = {200: Outcome.DONE, 201: Outcome.DONE, 409: Outcome.CONFLICT}.get(status, Outcome.REFUSED)
         if outcome is Outcome.REFUSED:
@@ -113,10 +116,16 @@ class Client:
         self.told.append(operation)
 
     def _ask(self, method: str, path: str, key: str, body: Any) -> tuple[int, dict[str, Any]]:
-        headers = {"Content-Type": "application/json", "Audit-ID": key}
+        headers = {"Content-Type": "application/json", **({self._header: key} if key else {})}
         self._connection.request(method, f"{SPACE}/{path}", json.dumps(body) if body else None, headers)
         answer = self._connection.getresponse()
         return answer.status, json.loads(answer.read())
+
+    def again(self, address: str) -> None:
+        """Ask again for what was asked for last."""
+        self._connection = http.client.HTTPConnection(address, timeout=30)
+        for key in list(self.sent)[-3:]:
+            self._write(*self.sent[key])
 
 
 def test_no_acknowledged_write_is_lost_when_the_service_is_killed_again_and_again(start_service: Start) -> None:
@@ -156,8 +165,100 @@ def test_no_acknowledged_write_is_lost_when_the_service_is_killed_again_and_agai
     assert (verified.returncode, verified.stdout[:9]) == (0, b"Verified ")
 
 
-def stream_log(directory: Path) -> list[Logged]:
-    """The events of the streams in the log, with the id of the request that made each."""
+def test_what_is_asked_for_again_under_its_key_is_done_once_whenever_the_service_is_killed(
+    start_service: Start,
+) -> None:
+    print(f"seed {SEED}")
+    moments = random.Random(SEED)
+    service = start_service()
+    creator = Client(service.address, "creator", "0", threading.Event(), "Idempotency-Key")
+    for stream in STREAMS:
+        creator.create(stream)
+    clients = [creator]
+    for turn in range(RETRY_ROUNDS):
+        first = threading.Event()
+        crowd = [
+            Client(service.address, f"r{turn}-c{number}", f"{SEED}/{turn}/{number}", first, "Idempotency-Key")
+            for number in range(CLIENTS)
+        ]
+        threads = [threading.Thread(target=client.run) for client in crowd]
+        for thread in threads:
+            thread.start()
+        assert first.wait(30)
+        time.sleep(moments.uniform(0.02, 0.5))
+        service.kill()
+        for thread in threads:
+            thread.join()
+        service.restart()
+        clients += crowd
+        threads = [threading.Thread(target=client.again, args=(service.address,)) for client in crowd]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    creator.again(service.address)
+    assert service.stop()[0] == 0
+
+    told = [one for client in clients for one in client.told]
+    assert [refusal for client in clients for refusal in client.refusals] == []
+    assert checker.problems(told, stream_log(service.data_dir, "key")) == []
+    unknown = {one.key for one in told if one.outcome is Outcome.UNKNOWN}
+    assert unknown, "nobody was cut off: the test is blind"
+    assert unknown <= {one.key for one in told if one.outcome in (Outcome.DONE, Outcome.CONFLICT)}
+
+
+DEADLY = """
+import os
+from imagestream_es.application.hub import Hub
+
+committed = Hub.committed
+
+def die(self, head):
+    if os.path.exists(os.environ["DEADLY"]):
+        os.kill(os.getpid(), 9)
+    committed(self, head)
+
+Hub.committed = die
+"""
+"""Has a service die right after a commit, before anybody is answered, while a file is there."""
+
+
+@pytest.mark.parametrize("body", [{"metadata": {"labels": {"a": "b"}}}, {"metadata": {"labels": None}}])
+def test_a_retry_after_a_death_between_commit_and_answer_gets_the_answer(
+    body: dict[str, Any], start_service: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    trigger = tmp_path / "now"
+    service = start_service(env={"PYTHONPATH": str(tmp_path), "DEADLY": str(trigger)})
+    stream, headers = json.dumps({"metadata": {"name": "web"}}).encode(), {"Content-Type": "application/json"}
+    assert service.request(f"{SPACE}/imagestreams", "POST", stream, headers)[0] == 201
+
+    def patch() -> tuple[int, bytes]:
+        keyed = {"Content-Type": "application/merge-patch+json", "Idempotency-Key": "k"}
+        found: tuple[int, bytes] = service.request(
+            f"{SPACE}/imagestreams/web", "PATCH", json.dumps(body).encode(), keyed
+        )
+        return found
+
+    trigger.touch()
+    with suppress(OSError, http.client.HTTPException):
+        patch()
+    trigger.unlink()
+    if body["metadata"]["labels"] is not None:  # what changes nothing tells nobody of its commit
+        service.process.wait(30)
+    service.kill()
+    service.restart()
+    events = len(stream_log(service.data_dir))
+    first, again = patch(), patch()
+    assert first == again
+    assert first[0] == 200
+    assert len(stream_log(service.data_dir)) == events
+    service.stop()
+    assert run("verify", service.data_dir).exit_code == 0
+
+
+def stream_log(directory: Path, named_by: str = "request") -> list[Logged]:
+    """The events of the streams in the log, with the id, or the key, of the request that made each."""
     mapper = EventMapper()
     store = SQLiteStore(str(directory / "imagestream.db"))
     try:
@@ -167,7 +268,7 @@ def stream_log(directory: Path) -> list[Logged]:
                     position,
                     str(stored.originator_id).removeprefix("team/"),
                     stored.originator_version,
-                    mapper.decode(stored.topic, stored.state).by.request,
+                    getattr(mapper.decode(stored.topic, stored.state).by, named_by),
                 )
                 for position, stored in rows.log(0, rows.head())
                 if str(stored.originator_id).startswith("team/")

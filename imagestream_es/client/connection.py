@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
+from uuid import uuid4
 
 import urllib3
 
@@ -50,14 +51,30 @@ class Connection:
         return self._ask("GET", path, query or {}, None)
 
     def create(self, path: str, query: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
-        """What came of an object that was posted to a path. Raises NoAnswer."""
-        return self._ask("POST", path, query, json.dumps(body).encode())
+        """What came of an object that was posted to a path, once, whatever becomes of answers. Raises NoAnswer."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid4())}
+        return self._ask("POST", path, query, json.dumps(body).encode(), headers)
 
-    def _ask(self, method: str, path: str, query: Mapping[str, str | list[str]], body: bytes | None) -> dict[str, Any]:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | list[str]],
+        body: bytes | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         asked = f"{self._server}{quote(path, safe='/:@')}?{urlencode(query, doseq=True)}".rstrip("?")
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+
+        def send() -> urllib3.BaseHTTPResponse:
+            return self._pool.request(
+                method, asked, body=body, headers={**self._headers, **(headers or {})}, redirect=False
+            )
+
         try:
-            answer = self._pool.request(method, asked, body=body, headers=headers, redirect=False)
+            try:
+                answer = send()
+            except urllib3.exceptions.ProtocolError:  # the connection broke: reads and what has a key may come twice
+                answer = send()
         except urllib3.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 raise NoAnswer(

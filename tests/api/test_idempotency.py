@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,11 @@ from werkzeug.test import TestResponse
 from api import create_app
 from api.idempotency import KEY, REPLAYED
 from imagestream_es.access.identity import User
+from imagestream_es.application.principals import forget
 from imagestream_es.domain.events import DomainEvent
 from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.projections.projector import rebuild
+from imagestream_es.recovery.export import export, import_log
 from imagestream_es.settings import Settings
 
 GROUP = "/apis/image.openshift.io/v1"
@@ -364,6 +368,94 @@ def test_of_rivals_for_a_key_one_is_done_and_the_others_are_refused(web: FlaskCl
     assert len(log(web)) == before + 2
 
 
+# --- several services, lost views, forgotten users
+
+
+@pytest.fixture
+def twins(postgres_url: str, tmp_path: Any) -> Iterator[tuple[FlaskClient, FlaskClient]]:
+    """Two services on one PostgreSQL database."""
+    apps = [
+        create_app(
+            Settings(data_dir=tmp_path / name, database_url=postgres_url, import_controller="off", access_log="off")
+        )
+        for name in ("one", "other")
+    ]
+    yield apps[0].test_client(), apps[1].test_client()
+    for app in apps:
+        app.extensions["imagestream"].close()
+
+
+def test_services_on_one_database_do_once_what_each_of_them_is_told(twins: tuple[FlaskClient, FlaskClient]) -> None:
+    one, other = twins
+    begin(one)
+    clients = [client for client in (one, other) for _ in range(3)]
+    for name in ("patch a stream", "roll back", "push", "create a stream under a made name", "delete streams"):
+        before, turns = len(log(one)), iter(clients)
+        answers = at_once(lambda turns=turns, name=name: WRITES[name](client_of(next(turns)), {KEY: name}), 6)  # type: ignore[misc]
+        assert len({(answer.status_code, answer.get_data()) for answer in answers}) == 1
+        assert sum(REPLAYED not in answer.headers for answer in answers) == 1
+        assert len({event.by.request for event in log(other)[before:]}) == 1
+    for name in ("patch a stream", "roll back", "push"):
+        assert WRITES[name](one, {KEY: name}).get_json() == WRITES[name](other, {KEY: name}).get_json()
+
+
+@pytest.mark.parametrize("name", ["patch a stream", "roll back", "delete images", "apply a new stream"])
+def test_keys_are_folded_from_the_log_again(web: FlaskClient, name: str) -> None:
+    first = WRITES[name](web, ONCE)
+    writer = web.application.extensions["imagestream"].commands.writer
+    rebuild(writer._store)
+    same(first, WRITES[name](web, ONCE))
+
+
+def test_a_log_that_was_exported_keeps_its_keys(web: FlaskClient, tmp_path: Any) -> None:
+    first = WRITES["roll back"](web, ONCE)
+    services = web.application.extensions["imagestream"]
+    file, settings = tmp_path / "log.jsonl", Settings(data_dir=tmp_path / "new", import_controller="off")
+    export(services.settings, file, compress=False, progress=lambda *_: None)
+    import_log(settings, file, None, lambda *_: None)
+    app = create_app(settings)
+    try:
+        same(first, WRITES["roll back"](app.test_client(), ONCE))
+    finally:
+        app.extensions["imagestream"].close()
+
+
+def test_who_was_forgotten_begins_anew_and_others_keep_their_keys(web: FlaskClient, be: Callable[[User], None]) -> None:
+    alice, robert = (User(name, groups=("system:masters",), issuer="token-file") for name in ("alice", "robert"))
+    be(alice)
+    push(web, "a", C, ONCE)
+    be(robert)
+    first = push(web, "b", A, ONCE)
+    services = web.application.extensions["imagestream"]
+    assert forget(services.commands.writer._store, "alice", services.clock(), lambda _: None) == 1
+    services.principals._valid_until = float("-inf")  # as if the lease had run out
+    same(first, push(web, "b", A, ONCE))
+    be(alice)
+    answer = push(web, "a", C, ONCE)
+    assert (answer.status_code, REPLAYED in answer.headers) == (201, False)
+
+
+def test_a_key_is_of_whom_somebody_acts_as(tmp_path: Any) -> None:
+    tokens = tmp_path / "tokens.csv"
+    tokens.write_text("t1,root,1,system:masters\nt2,boss,2,system:masters\nt3,alice,3,system:masters\n")
+    app = create_app(
+        Settings(data_dir=tmp_path / "data", token_auth_file=tokens, import_controller="off", access_log="off")
+    )
+    client = app.test_client()
+
+    def create(token: str, **more: str) -> TestResponse:
+        headers = {"Authorization": f"Bearer {token}", **ONCE, **{f"Impersonate-{key}": more[key] for key in more}}
+        return client.post(f"{SPACE}/imagestreams", json={"metadata": {"name": "web"}}, headers=headers)
+
+    try:
+        first = create("t1", User="alice", Group="system:masters")
+        assert first.status_code == 201
+        same(first, create("t2", User="alice", Group="system:masters"))
+        assert create("t1").status_code == 409
+    finally:
+        app.extensions["imagestream"].close()
+
+
 # --- imports
 
 
@@ -407,3 +499,51 @@ def test_an_import_is_answered_as_it_was_without_asking_the_registry(
     before, asked = len(log(importing)), len(registry.requests)
     same(first, write(importing, ONCE))
     assert (len(log(importing)), len(registry.requests)) == (before, asked)
+
+
+def test_an_import_whose_answer_is_not_known_any_more_is_not_done_again(
+    importing: FlaskClient, registry: FakeRegistry
+) -> None:
+    registry.push("team/app", "v1")
+    write = import_of(registry, store=True)
+    assert write(importing, ONCE).status_code == 201
+    services = importing.application.extensions["imagestream"]
+    with services.commands.writer._store.writing() as rows:
+        rows.run("DELETE FROM answers")
+    before = len(log(importing))
+    answer = write(importing, ONCE)
+    assert (answer.status_code, answer.json["reason"]) == (409, "Conflict")
+    assert "done before" in answer.json["message"]
+    assert len(log(importing)) == before
+
+
+# --- from outside
+
+
+def test_odd_keys_on_the_wire_do_nothing_twice(service: Any) -> None:
+    body = json.dumps({"metadata": {"generateName": "made"}}).encode()
+
+    def create(*lines: bytes) -> int:
+        request = b"POST %s/imagestreams HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nConnection: close\r\n" % (
+            SPACE.encode(),
+            service.address.encode(),
+            len(body),
+        )
+        with socket.create_connection(service.address.split(":"), timeout=30) as connection:
+            connection.sendall(request + b"".join(b"Idempotency-Key: %s\r\n" % line for line in lines) + b"\r\n" + body)
+            return int(connection.makefile("rb").readline().split()[1])
+
+    def count() -> int:
+        return len(json.loads(service.request(f"{SPACE}/imagestreams")[1])["items"])
+
+    for lines in ([b"a", b"b"], [b"a", b"a"], [b"a, b"]):
+        before = count()
+        statuses = {create(*lines) for _ in range(2)}
+        assert statuses <= {201, 400}
+        assert count() <= before + 1
+    before = count()
+    assert {create(key) for key in (b"", b"x" * 4000, "ä".encode(), b"\xff\xfe", b"a\tb")} == {400}
+    assert create(b"x" * 200_000) in (400, 431)
+    assert count() == before
+    assert {create(b"key %d" % number) for number in range(200)} == {201}
+    assert count() == before + 200

@@ -241,6 +241,22 @@ def test_an_unknown_outcome_is_never_held_against_anybody() -> None:
     assert checker.problems([asked, later], events[:1]) == []
 
 
+def test_the_checker_takes_several_requests_under_one_key_as_one_write() -> None:
+    lost = Operation(stream="s", key="k", start=1, outcome=Outcome.UNKNOWN)
+    done = Operation(stream="s", key="k", start=3, end=4, seen=2)
+    event = Logged(2, "s", 1, "k")
+    assert checker.problems([lost, done, done], [event]) == []
+    assert checker.problems([lost, done], []) == ["k was acknowledged and is lost"]
+    other = Operation(stream="s", key="k", start=5, end=6, seen=3)
+    assert checker.problems([done, other], [event]) == ["k was acknowledged at position 2 and then at 3"]
+    refused = Operation(stream="s", key="k", start=5, end=6, outcome=Outcome.REFUSED)
+    assert "k was acknowledged, and when it was asked for again it was not" in checker.problems(
+        [done, refused], [event]
+    )
+    twice = checker.problems([lost, done], [event, Logged(3, "s", 2, "k")])
+    assert "k is stored 2 times" in twice
+
+
 # --- the service
 
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import checker
+import msgspec
 import pytest
 from eventsourcing.persistence import DatabaseError, OperationalError
 from msgspec import Raw
@@ -23,7 +24,7 @@ from imagestream_es.application import writer as writer_module
 from imagestream_es.application.commands import Caller, Commands, Expected
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.writer import Decision, Unavailable, Work, Writer
-from imagestream_es.domain.errors import AlreadyExists, Conflict, NotFound
+from imagestream_es.domain.errors import AlreadyDone, AlreadyExists, Conflict, NotFound
 from imagestream_es.domain.events import ImageMapped, Origin, Put, StreamUpdated
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.persistence.event_mapper import EventMapper
@@ -760,3 +761,142 @@ def test_commands_that_waited_for_a_writer_that_died_were_not_stored(bench: Benc
             assert isinstance(error, Unavailable)
             assert error.may_be_stored is may_be_stored
     assert bench.queries.image_stream("shop", "two") is None
+
+
+# --- idempotency keys
+
+
+def keyed(key: str, actor: str = "u-1", fingerprint: str = "f") -> Caller:
+    return Caller(by=msgspec.structs.replace(BY, actor=actor, key=key, fingerprint=fingerprint))
+
+
+def push_as(bench: Bench, caller: Caller, number: int) -> Callable[[], None]:
+    image = f"sha256:{number:064x}"
+    document = {"dockerImageReference": Raw(b'"registry/shop/web@%s"' % image.encode())}
+    return lambda: bench.commands.map_image(
+        caller, "shop", "web", "t", image, document, f"registry/shop/web@{image}", managed=False
+    )
+
+
+def test_of_commands_under_one_key_in_a_batch_the_first_is_done(bench: Bench) -> None:
+    bench.create("web")
+    answers = bench.together(
+        push_as(bench, keyed("a"), 1),
+        push_as(bench, keyed("a"), 2),
+        push_as(bench, keyed("b"), 3),
+        push_as(bench, keyed("a", actor="u-2"), 4),
+        push_as(bench, keyed("a"), 1),
+    )
+    assert [type(one) for one in answers] == [type(None), AlreadyDone, type(None), type(None), AlreadyDone]
+    assert bench.shown("web") == [1, 3, 4]
+    bench.check()
+
+
+def test_a_refused_command_leaves_its_key_to_the_next_in_the_batch(bench: Bench) -> None:
+    bench.create("web")
+    refused, done = bench.together(
+        lambda: bench.commands.delete_image_stream(keyed("a"), "shop", "none", Expected()),
+        push_as(bench, keyed("a"), 1),
+    )
+    assert isinstance(refused, NotFound)
+    assert done is None
+    assert bench.shown("web") == [1]
+
+
+def test_a_command_that_changes_nothing_keeps_its_key(bench: Bench) -> None:
+    bench.create("web")
+    update = partial(bench.commands.update_image_stream, keyed("a"), "shop", "web", DesiredStream(), Expected())
+    head = bench.writer._head
+    same, again = bench.together(update, update)
+    assert same.stream.position == head
+    assert isinstance(again, AlreadyDone)
+    with pytest.raises(AlreadyDone):
+        push_as(bench, keyed("a"), 1)()
+    assert bench.shown("web") == []
+
+
+def test_a_dry_run_leaves_its_key_free(bench: Bench) -> None:
+    bench.create("web")
+    bench.commands.update_image_stream(
+        keyed("a"), "shop", "web", DesiredStream(labels={"a": "b"}), Expected(), dry=True
+    )
+    push_as(bench, keyed("a"), 1)()
+    assert bench.shown("web") == [1]
+
+
+@pytest.mark.parametrize("place", ["at_begin", "before_commit"])
+def test_a_commit_that_fails_leaves_the_keys_free(bench: Bench, place: str) -> None:
+    bench.create("web")
+    setattr(bench.store, place, OperationalError("disk full"))
+    with pytest.raises(Unavailable):
+        push_as(bench, keyed("a"), 1)()
+    push_as(bench, keyed("a"), 1)()
+    assert bench.shown("web") == [1]
+
+
+def test_a_command_of_unknown_outcome_that_was_stored_is_not_done_again(bench: Bench) -> None:
+    bench.create("web")
+    bench.store.after_commit = OutcomeUnknown("gone")
+    with pytest.raises(Unavailable) as told:
+        push_as(bench, keyed("a"), 1)()
+    assert told.value.may_be_stored
+    with pytest.raises(AlreadyDone):
+        push_as(bench, keyed("a"), 1)()
+    assert bench.shown("web") == [1]
+
+
+def test_a_poisonous_command_leaves_the_keys_of_its_neighbours_right(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.create("web")
+    append = bench.writer._mapper.to_stored_event
+
+    def poisoned(recorded: Any) -> Any:
+        if getattr(recorded.event.by, "key", "") == "poison":
+            raise ValueError("can't be stored")
+        return append(recorded)
+
+    monkeypatch.setattr(bench.writer._mapper, "to_stored_event", poisoned)
+    answers = bench.together(
+        push_as(bench, keyed("a"), 1), push_as(bench, keyed("poison"), 2), push_as(bench, keyed("a"), 1)
+    )
+    assert [type(one) for one in answers] == [type(None), ValueError, AlreadyDone]
+    monkeypatch.undo()
+    push_as(bench, keyed("poison"), 2)()
+    assert bench.shown("web") == [1, 2]
+    bench.check()
+
+
+def test_a_batch_without_keys_looks_none_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[list[Any]] = []
+
+    def spy(rows: Rows, ids: list[Any]) -> dict[Any, Any]:
+        looked.append(ids)
+        return {}
+
+    monkeypatch.setattr("imagestream_es.persistence.idempotency.find", spy)
+    bench.create("web")
+    bench.together(*(partial(bench.push, "web", number) for number in range(1, 4)))
+    assert looked == []
+    bench.together(push_as(bench, keyed("a"), 4), partial(bench.push, "web", 5), push_as(bench, keyed("b"), 6))
+    assert looked == [[("u-1", "a"), ("u-1", "b")]]
+
+
+def test_two_writers_do_once_what_both_are_told_under_one_key(benches: tuple[Bench, Bench]) -> None:
+    one, other = benches
+    one.create("web")
+    gate = threading.Barrier(4)
+
+    def push(bench: Bench, number: int) -> Any:
+        gate.wait(30)
+        try:
+            return push_as(bench, keyed(f"key-{number}"), number)()
+        except AlreadyDone:
+            return "again"
+
+    for number in range(1, 16):
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(push, (one, other, one, other), [number] * 4))
+        assert sorted(answers, key=str) == [None, "again", "again", "again"]
+    assert one.shown("web") == other.shown("web") == list(range(1, 16))
+    one.check()

@@ -6,7 +6,10 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +245,45 @@ def test_what_can_not_be_used_of_a_kubeconfig_is_told(tmp_path: Path, user: dict
     path = written(tmp_path, user)
     with pytest.raises(WrongConfiguration, match=told):
         current({"KUBECONFIG": str(path)}, tmp_path)
+
+
+@contextmanager
+def losing(service: Any, answers: int) -> Iterator[str]:
+    """The URL of the service behind a proxy that loses its first answers."""
+    lost = iter(range(answers))
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = service.request(self.path, "POST", body, dict(self.headers.items()))
+            if next(lost, None) is None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+            self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_rollback_whose_answer_is_lost_is_asked_for_again_and_done_once(ask: Ask, incident: Any) -> None:
+    command = ("rollback", "shop/web:latest", "--changes-ago", "1", "-o", "json")
+    before = len(items(ask("log", "shop/web:latest", "-o", "json")))
+    with losing(incident, 1) as url:
+        (found,) = items(ask(*command, "--server", url))
+    assert found["status"]["to"]["image"] == digest(19)
+    assert len(items(ask("log", "shop/web:latest", "-o", "json"))) == before + 1
+    with losing(incident, 2) as url:
+        told = ask(*command, "--server", url)
+    assert told.exit_code == 1
+    assert "whether it was done is unknown" in told.stderr
