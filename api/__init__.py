@@ -23,6 +23,7 @@ from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
 from api.resource import Resource
+from api.shortcut import Shortcut
 from api.told import Observed
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.settings import Settings
@@ -52,7 +53,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     add_hooks(app, services)
     app.register_error_handler(HTTPException, _http_error)
     logs = [AccessLog(to_stderr)] if settings.access_log == "on" else []
-    app.wsgi_app = Observed(app.wsgi_app, [counts, *logs])  # type: ignore[method-assign]
+    app.wsgi_app = Observed(Shortcut(app.wsgi_app, services), [counts, *logs])  # type: ignore[method-assign]
     return app
 
 

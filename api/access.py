@@ -45,9 +45,14 @@ def authenticate(request: Request, gate: Gate) -> Identity:
     except Unauthenticated:
         headers = {"WWW-Authenticate": 'Bearer realm="imagestream-es"'}
         raise Refusal(401, "Unauthorized", headers=headers) from None
-    if not any(key.startswith("HTTP_IMPERSONATE_") for key in request.environ):
+    if not impersonates(request.environ):
         return Identity(user)
     return Identity(_impersonated(request, gate, user), user)
+
+
+def impersonates(environ: Mapping[str, Any]) -> bool:
+    """Whether a request asks to be served as somebody else's."""
+    return any(key.startswith("HTTP_IMPERSONATE_") for key in environ)
 
 
 def authorize(gate: Gate, user: User, action: Action) -> None:

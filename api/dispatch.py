@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,10 +20,12 @@ from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.errors import Refusal, invalid, qualified, status
 from api.idempotency import KEY, REPLAYED, once, recalled, take_key
+from api.kept import Kept
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.preconditions import take_annotations, take_headers
+from api.ready import Ready, packed
 from api.resource import Resource
 from api.resources.options import delete_expected
 from api.schemas.fields import print_time
@@ -34,6 +35,7 @@ from api.watch import Watch, options_of
 from imagestream_es.access.gate import Gate
 from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
+from imagestream_es.application.freshness import Stamps
 from imagestream_es.application.limits import TooMany
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
@@ -64,8 +66,8 @@ CHUNK = 64 * 1024
 PATCH_TRIES = 5
 KUBECTL = "kubectl"
 """The manager that `kubectl apply --server-side` is unless it is told otherwise"""
-WORTH_COMPRESSING = 128 * 1024
-"""From how many bytes on an answer is compressed for those who can read it."""
+ABOUT_NOW = {"fieldSelector", "labelSelector", "limit", "pretty", "resourceVersion", "timeout", "timeoutSeconds"}
+"""Parameters of reads that the answer depends on as on what is stored now, or not at all."""
 LONGEST_WARNING = 256
 MAX_WARNINGS = 4096
 """Characters of all warnings of one answer; many clients refuse headers beyond a few times that."""
@@ -128,11 +130,8 @@ def serve(
             response = _watch(target, call, form, _admission(request, services.gate, identity, action))
             about.lasting = True
         else:
-            answer, call = once(call, lambda call: _handle(request, target, call, resource))
-            response = _render(answer, form, target, resource, call)
-            if call.done is not None:
-                response.headers[REPLAYED] = "true"
-            _warn(response, call.warnings)
+            answering = _read if request.method in ("GET", "HEAD") else _write
+            response = answering(request, target, resource, call, form)
             if call.settled:
                 response.headers["Cache-Control"] = IMMUTABLE
                 response.headers["Vary"] = "Accept, Accept-Encoding, Authorization"
@@ -519,17 +518,54 @@ def _write_applied(
 # --- answers
 
 
-def _render(answer: Answer, form: Form, target: Resource, resource: Resource, call: Call) -> Response:
+def _write(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
+    answer, call = once(call, lambda call: _handle(request, target, call, resource))
+    shown, form = _shown(answer, form, target, resource, call)
+    response = respond(shown, answer.code, form)
+    if call.done is not None:
+        response.headers[REPLAYED] = "true"
+    _warn(response, call.warnings)
+    return response
+
+
+def _read(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
+    stamps = _stamps(target, call, form)
+    answer = _handle(request, target, call, resource)
+    shown, form = _shown(answer, form, target, resource, call)
+    position = int(shown["metadata"].get("resourceVersion", 0)) if answer.is_list else 0
+    ready = Ready(encode(shown, form), form.content_type, request.headers.get("Accept-Encoding", ""), position)
+    if stamps is not None and _is_whole(ready, answer):
+        about = told(request)
+        about.kept = Kept(ready, stamps, call.action, about.name)
+    status, headers, body = ready.answer(request.environ)
+    return Response(body, status, headers)
+
+
+def _stamps(target: Resource, call: Call, form: Form) -> Stamps | None:
+    """Stamps of what a read will tell of, if its answer can be given again: one about now, and not of ages."""
+    if target.told_by is None or form is Form.TABLE or call.at is not None:
+        return None
+    if not call.args.keys() <= ABOUT_NOW or call.args.get("resourceVersion", "") not in ("", "0"):
+        return None
+    return call.services.freshness.stamps(target.told_by(call))
+
+
+def _is_whole(ready: Ready, answer: Answer) -> bool:
+    """Whether an answer can be given again: of lists those whose position can be told anew, and that end."""
+    return not answer.is_list or (ready.position > 0 and "continue" not in answer.body["metadata"])
+
+
+def _shown(answer: Answer, form: Form, target: Resource, resource: Resource, call: Call) -> tuple[dict[str, Any], Form]:
+    """What is sent, and how it is encoded."""
     body = answer.body
     if body.get("kind") == "Status":
-        return respond(body, answer.code, form)
+        return body, form
     if call.dry:
         _forget_version(body, call.seen)
-    if form in (Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST):
-        _name(answer, target, resource, call)
-        return respond(_reduced(answer, form, resource, call), answer.code, Form.JSON)
     _name(answer, target, resource, call)
-    return respond(body, answer.code, form)
+    if form in (Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST):
+        return _reduced(answer, form, resource, call), Form.JSON
+    return body, form
 
 
 def _forget_version(body: dict[str, Any], seen: str) -> None:
@@ -584,20 +620,18 @@ def _reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict
     }
 
 
-def respond(body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
-    """The HTTP answer that holds a wire object: indented if the request asks for `pretty`, compressed if it may be."""
+def encode(body: dict[str, Any], form: Form) -> bytes:
+    """A wire object as text, indented if the request asks for `pretty`."""
     if form is Form.YAML:
-        text = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
-    else:
-        pretty = orjson.OPT_INDENT_2 if request.args.get("pretty", "").lower() in ("true", "1") else 0
-        text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE | pretty)
-    compressed = len(text) > WORTH_COMPRESSING and request.accept_encodings.quality("gzip") > 0
-    response = Response(gzip.compress(text, 1) if compressed else text, code, content_type=form.content_type)
-    if compressed:
-        response.headers["Content-Encoding"] = "gzip"
-    response.headers["Vary"] = "Accept, Accept-Encoding"
-    response.headers["Cache-Control"] = "no-cache, private"
-    return response
+        return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+    pretty = orjson.OPT_INDENT_2 if request.args.get("pretty", "").lower() in ("true", "1") else 0
+    return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE | pretty)
+
+
+def respond(body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
+    """The HTTP answer that holds a wire object, which is of this moment alone."""
+    text, headers = packed(encode(body, form), request.headers.get("Accept-Encoding", ""))
+    return Response(text, code, headers, content_type=form.content_type)
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -10,6 +10,7 @@ from marshmallow import Schema
 
 from api.call import Answer, Call
 from api.selectors import FieldValue
+from imagestream_es.application.freshness import Subject
 from imagestream_es.application.queries import Listed
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Resource:
     `fields` are what field selectors may ask of them beside name and namespace. `shown` gives one stream or
     image its wire shape, for watches. `list` answers a list page by page, where all of it is too much, and `tells`
     the objects that came with the events behind one position up to another, for watches of what never changes.
+    `told_by` are the subjects that an answer to get or list depends on, if it depends on nothing else: such are kept.
     What is `as_of` can be read as of any moment. A list that answers a question has an example of it as `question`, a
     field selector. `parameters` are what a list may be asked beside, with a
     description of each. `schema` is that of the kind. `create` and `update` take the decoded body; `base` answers
@@ -43,6 +45,7 @@ class Resource:
     categories: tuple[str, ...] = ()
     legacy: bool = True
     get: Handler | None = None
+    told_by: Callable[[Call], Sequence[Subject]] | None = None
     find: Finder | None = None
     fields: Fields = field(default_factory=dict)
     list: Handler | None = None

@@ -7,13 +7,15 @@ it says it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 from flask import Request
+
+from api.kept import Kept
 
 _KEY = "imagestream.told"
 _is_audit_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
@@ -42,6 +44,8 @@ class Told:
     acting_as: str = ""
     lasting: bool = False
     code: int = 500
+    kept: Kept | None = None
+    """The answer, if it may be given again"""
 
 
 Observer = Callable[[Told, float], None]
@@ -50,7 +54,12 @@ Observer = Callable[[Told, float], None]
 
 def told(request: Request) -> Told:
     """What is told of a request."""
-    found: Told = request.environ[_KEY]
+    return told_in(request.environ)
+
+
+def told_in(environ: Mapping[str, Any]) -> Told:
+    """What is told of a request, by its environ."""
+    found: Told = environ[_KEY]
     return found
 
 

@@ -17,6 +17,7 @@ from imagestream_es.access.oidc import Claims, KeyFile, KeySource, Oidc, Provide
 from imagestream_es.access.policy import manifests_in, policy_of
 from imagestream_es.access.tokens import TokenFile
 from imagestream_es.application.commands import Commands
+from imagestream_es.application.freshness import Freshness
 from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.import_controller import ImportController
@@ -58,6 +59,7 @@ class Services:
     principals: Principals
     gate: Gate
     limits: Limits
+    freshness: Freshness
     hub: Hub
     import_controller: ImportController | None
     webhook: Webhook
@@ -235,7 +237,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
             hub.committed(head)
             witness.committed(head)
 
-        writer = Writer(store, settings.internal_registry, committed, settings.registries[1:])
+        freshness = Freshness(store if settings.database_url else None)
+        writer = Writer(store, settings.internal_registry, committed, settings.registries[1:], freshness)
         witness.start(writer.refuse)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
         stack.callback(writer.close)
@@ -270,6 +273,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         principals,
         gate,
         Limits(settings.user_requests_per_second, settings.user_concurrency),
+        freshness,
         hub,
         controller,
         Webhook(pushes, tally, clock, sweeper.noticed),

@@ -127,6 +127,28 @@ class Duration:
         return f"{self.seconds}s"
 
 
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes, written with a unit."""
+
+    bytes: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `0`, `64Mi` or `1Gi`: up to 1024Gi. Raises ValueError."""
+        match = re.fullmatch(r"([0-9]{1,7})(Ki|Mi|Gi)|0", text)
+        size = int(match[1]) << {"Ki": 10, "Mi": 20, "Gi": 30}[match[2]] if match and match[2] else 0
+        if match is None or size > 1 << 40:
+            raise ValueError(f"{text!r} is not a size as 0, 64Mi or 1Gi.")
+        return cls(size)
+
+    def __str__(self) -> str:
+        for unit, bits in (("Gi", 30), ("Mi", 20), ("Ki", 10)):
+            if self.bytes and self.bytes % (1 << bits) == 0:
+                return f"{self.bytes >> bits}{unit}"
+        return str(self.bytes)
+
+
 def parse_switch(text: str) -> str:
     """`on` or `off`, unchanged. Raises ValueError."""
     if text not in ("on", "off"):
@@ -390,6 +412,11 @@ class Settings:
         str,
         Declared("on|off", parse_switch, "Write one line to stderr for each request, but those that ask for health."),
     ] = "on"
+
+    answer_memory: Annotated[
+        Size,
+        Declared("SIZE", Size.parse, "Memory for answers that are kept to be given again, as 64Mi; 0 keeps none."),
+    ] = Size(64 << 20)
 
     request_threads: Annotated[
         int,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
+from imagestream_es.application.freshness import Freshness
 from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.limits import Limits
@@ -114,10 +115,11 @@ class World:
         self.hub = Hub(self.store, None)
         self.principals = Principals(self.store, self.clock)
         self.limits = Limits(None, None)
+        self.freshness = Freshness()
         self._start()
 
     def _start(self) -> None:
-        self.writer = Writer(self.store, REGISTRY, self.hub.committed)
+        self.writer = Writer(self.store, REGISTRY, self.hub.committed, freshness=self.freshness)
         self.writer.start(self.caller(None).by, "log")
         self.commands = Commands(self.writer, REGISTRY, self._uid)
 

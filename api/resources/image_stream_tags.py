@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Resource
 from api.resources.image_streams import check_new_name, owning
+from api.resources.image_streams import told_by as streams_of
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of
 from api.schemas.tags import ImageStreamTagSchema, SentTag, image_stream_tag_json, listed_tag_json
 from imagestream_es.application.commands import Expected, TagWrite
+from imagestream_es.application.freshness import KNOWN_IMAGES, Subject
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import KIND as STREAM_KIND
@@ -68,6 +71,13 @@ def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
         if tag.head is not None and tag.head.image
     ]
     return Listed(items, listed.position)
+
+
+def told_by(call: Call) -> Sequence[Subject]:
+    """The stream of the tag that is asked for, and the images that are there; or the streams that lists are of."""
+    if not call.name:
+        return streams_of(call)
+    return f"{call.namespace}/{call.name.partition(':')[0]}", KNOWN_IMAGES
 
 
 def object_names(name: str, kind: str) -> tuple[str, str]:
@@ -163,6 +173,7 @@ IMAGE_STREAM_TAGS = Resource(
     as_of=True,
     get=get,
     find=find,
+    told_by=told_by,
     schema=SCHEMA,
     create=create,
     update=update,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from api.call import Answer, Call, expected
@@ -14,6 +15,7 @@ from api.schemas.image import content_of
 from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
 from api.schemas.meta import Meta, problems_of, stream_meta
 from imagestream_es.application.commands import Caller
+from imagestream_es.application.freshness import STREAMS, Subject
 from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import Image
@@ -51,6 +53,11 @@ def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
     """The streams of the namespace, or of all."""
     listed = call.services.queries.image_streams(call.namespace or None, at)
     return Listed([shown(call, view) for view in listed.found], listed.position)
+
+
+def told_by(call: Call) -> Sequence[Subject]:
+    """The stream that is asked for, or those of the namespace, or all."""
+    return (f"{call.namespace}/{call.name}",) if call.namespace else (STREAMS,)
 
 
 FIELDS: Fields = {
@@ -207,6 +214,7 @@ IMAGE_STREAMS = Resource(
     as_of=True,
     get=get,
     find=find,
+    told_by=told_by,
     fields=FIELDS,
     shown=shown,
     schema=SCHEMA,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from api.call import Answer, Call, expected
 from api.errors import success
 from api.resource import Resource
 from api.resources.image_stream_tags import check_names, names, object_names, tag_view
+from api.resources.image_stream_tags import told_by as tag_told_by
 from api.resources.image_streams import owning
 from api.resources.options import delete_expected
 from api.schemas.meta import problems_of, stream_meta
 from api.schemas.tags import ImageTagSchema, SentTag, image_tag_json
 from imagestream_es.application.commands import Expected, TagWrite
+from imagestream_es.application.freshness import IMAGES, Subject
 from imagestream_es.application.queries import Listed, TagView
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image_stream import NO_TAG
@@ -49,6 +52,11 @@ def find(call: Call, at: int | None) -> Listed[dict[str, Any]]:
         for tag in sorted(view.stream.tags)
     ]
     return Listed(items, listed.position)
+
+
+def told_by(call: Call) -> Sequence[Subject]:
+    """As of an image stream tag; but the image need not be there, and shows itself when it comes."""
+    return (*tag_told_by(call), IMAGES) if call.name else tag_told_by(call)
 
 
 def create(call: Call, body: dict[str, Any]) -> Answer:
@@ -164,6 +172,7 @@ IMAGE_TAGS = Resource(
     as_of=True,
     get=get,
     find=find,
+    told_by=told_by,
     schema=SCHEMA,
     create=create,
     update=update,

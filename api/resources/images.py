@@ -23,6 +23,7 @@ from api.schemas.image import (
     image_json,
 )
 from api.schemas.meta import Meta, kept_meta, problems_of
+from imagestream_es.application.freshness import IMAGES as EVERY_IMAGE
 from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import AlreadyExists, FieldProblem, Invalid, NotFound, Problem
 from imagestream_es.domain.image import KIND, RESOURCE, Image
@@ -220,6 +221,7 @@ IMAGES = Resource(
     as_of=True,
     get=get,
     find=find,
+    told_by=lambda call: (call.name or EVERY_IMAGE,),
     shown=shown,
     schema=SCHEMA,
     create=create,

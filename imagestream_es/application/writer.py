@@ -15,12 +15,14 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 from eventsourcing.persistence import InterfaceError, OperationalError, PersistenceError, StoredEvent
 
+from imagestream_es.application.freshness import Freshness, Subject, changed_by
 from imagestream_es.application.tally import Tally
 from imagestream_es.domain.errors import AlreadyDone, DomainError
 from imagestream_es.domain.events import LogStarted, Origin
@@ -65,6 +67,7 @@ class Work(Workspace):
         self.registry, self.registries = registries[0], registries
         self.head = head
         self.keeps = False
+        self.changed: set[Subject] = set()
         self._mapper = mapper
         self._touched: dict[int, ImageStream | Image] = {}
         self._unwritten: list[tuple[int, StoredEvent]] = []
@@ -132,6 +135,7 @@ class Work(Workspace):
 
     def _append(self, recorded: Recorded) -> int:
         self.head += 1
+        self.changed.update(changed_by(recorded.originator_id, recorded.originator_version))
         self.tick(self.head, recorded.event)
         self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
         return self.head
@@ -218,15 +222,22 @@ class _Rollback(Exception):
 class Writer:
     """The thread that decides and commits. `committed` hears the new head after each commit.
 
-    `registry` is the host of the internal registry, `aliases` are other hosts under which it is known.
+    `registry` is the host of the internal registry, `aliases` are other hosts under which it is known. What a commit
+    changes is taken out of `freshness`.
 
     `outcomes` counts what became of commands, `batches` how many times so many were committed together.
     """
 
     def __init__(
-        self, store: Store, registry: str, committed: Callable[[int], None], aliases: Sequence[str] = ()
+        self,
+        store: Store,
+        registry: str,
+        committed: Callable[[int], None],
+        aliases: Sequence[str] = (),
+        freshness: Freshness | None = None,
     ) -> None:
         self._store = store
+        self._freshness = freshness or Freshness()
         self._registries = registry, *aliases
         self._committed = committed
         self._mapper = EventMapper()
@@ -370,7 +381,7 @@ class Writer:
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
-            with self._store.writing() as rows:
+            with ExitStack() as around, self._store.writing() as rows:
                 work = self._begin(rows)
                 before = work.head
                 done = _done(rows, jobs)
@@ -378,6 +389,7 @@ class Writer:
                 work.flush()
                 if work.head == before and not work.keeps:
                     raise _Rollback
+                around.enter_context(self._freshness.changing(work.changed, work.head))
             self._head = work.head
         except _Rollback:
             self._head = before

@@ -203,6 +203,12 @@ class Rows(ABC):
         found = self.all(f"SELECT DISTINCT originator_id FROM stored_events WHERE {condition}", after, until, *topics)
         return [str(originator) for (originator,) in found]
 
+    def originators(self, after: int, until: int) -> list[tuple[str, int]]:
+        """Of the events behind position `after` up to `until` the aggregate's id, and its version after each."""
+        condition = f"{self.POSITION} > ? AND {self.POSITION} <= ?"
+        found = self.all(f"SELECT originator_id, originator_version FROM stored_events WHERE {condition}", after, until)
+        return [(str(originator), version) for originator, version in found]
+
     def history(self, originator: str, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
         """The events of one aggregate behind version `after` up to position `until`, each with its position."""
         # Its events come in the order of positions: those behind the last one wanted are not even looked at.

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from api import create_app
 from api.groups import GROUPS
 from imagestream_es.persistence.store import Rows
-from imagestream_es.settings import Settings
+from imagestream_es.settings import Settings, Size
 
 IMAGE = f"sha256:{1:064x}"
 NAMES = {
@@ -71,7 +71,12 @@ class _Counting:
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FlaskClient, Failing]]:
     app = create_app(
-        Settings(data_dir=tmp_path_factory.mktemp("broken") / "data", import_controller="off", access_log="off")
+        Settings(
+            data_dir=tmp_path_factory.mktemp("broken") / "data",
+            import_controller="off",
+            access_log="off",
+            answer_memory=Size(0),
+        )
     )
     services = app.extensions["imagestream"]
     client = app.test_client()
