@@ -16,7 +16,7 @@ from imagestream_es.cli import main
 from imagestream_es.persistence.checkpoints import Line
 from imagestream_es.persistence.merkle import Checkpoint
 from imagestream_es.recovery import replay
-from imagestream_es.settings import Address, Duration, Settings, option_name, variable_name
+from imagestream_es.settings import Address, Duration, Settings, Size, option_name, variable_name
 
 
 @pytest.fixture
@@ -146,6 +146,7 @@ def test_every_option_reaches_its_setting(run, served):
         "user_requests_per_second": ("50", 50),
         "user_concurrency": ("7", 7),
         "access_log": ("off", "off"),
+        "answer_memory": ("1Gi", Size(1 << 30)),
         "request_threads": ("64", 64),
     }
     assert values.keys() == {setting.name for setting in fields(Settings)}

@@ -13,6 +13,7 @@ from imagestream_es.settings import (
     Duration,
     Settings,
     SettingsError,
+    Size,
     option_name,
     parse_database_url,
     parse_host,
@@ -195,3 +196,15 @@ def test_what_is_no_url_of_a_registry_is_refused_without_a_password(text):
     with pytest.raises(ValueError, match="not ") as refusal:
         parse_registry_url(text)
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("text", "size"), [("0", 0), ("64Mi", 64 << 20), ("1Ki", 1024), ("1024Gi", 1 << 40)])
+def test_a_size_has_a_unit(text: str, size: int) -> None:
+    assert Size.parse(text) == Size(size)
+    assert Size.parse(str(Size(size))) == Size(size)
+
+
+@pytest.mark.parametrize("text", ["", "1", "64M", "-1Mi", "1025Gi", "1.5Gi", "00", "1 Mi"])
+def test_other_text_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size as 0, 64Mi or 1Gi"):
+        Size.parse(text)
