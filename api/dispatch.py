@@ -123,7 +123,7 @@ def serve(
             kind=target.kind,
         )
         take_headers(call, target, request)
-        take_key(call, request)
+        take_key(call, target, request)
         go_back(call, target, "GET" if request.method == "HEAD" else request.method)
         if _is_watch(request, target, call):
             about.verb = verb_of(request.method, named=False, watching=True)
@@ -672,8 +672,9 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
         case TooMany():
             body = status(429, str(error), details={"retryAfterSeconds": error.retry_after})
         case Unavailable():
-            # What may be stored already must not be sent again by a client that knows no better.
-            body = status(503, str(error), details={} if error.may_be_stored else {"retryAfterSeconds": 1})
+            # What may be stored already must not be sent again by a client that knows no better, unless under a key.
+            again = not error.may_be_stored or (call is not None and call.key)
+            body = status(503, str(error), details={"retryAfterSeconds": 1} if again else {})
         case _:
             if call is not None:
                 call.log(error, resource)

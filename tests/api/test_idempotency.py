@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from api import create_app
 from api.idempotency import KEY, REPLAYED
 from imagestream_es.access.identity import User
 from imagestream_es.application.principals import forget
+from imagestream_es.application.writer import Unavailable
 from imagestream_es.domain.events import DomainEvent
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.projections.projector import rebuild
@@ -185,6 +187,25 @@ def test_a_retry_gets_the_first_answer_and_makes_no_event(
     assert len(log(web)) == before
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_was_done_in_whatever_order_each_retry_gets_its_first_answer(web: FlaskClient, seed: int) -> None:
+    choice = random.Random(seed)
+    writes = [*WRITES.items(), *IN_VAIN.items()]
+    done = []
+    for number in range(40):
+        name, write = choice.choice(writes)
+        first = write(web, {KEY: f"key-{number}"})
+        if first.status_code in (200, 201):
+            done.append((f"key-{number}", name, write, first))
+    assert len(done) > 10
+    before = len(log(web))
+    choice.shuffle(done)
+    for key, name, write, first in done:
+        again = write(web, {KEY: key})
+        assert (name, again.status_code, again.get_json()) == (name, first.status_code, first.get_json())
+    assert len(log(web)) == before
+
+
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_the_key_stands_in_every_event_of_the_write(web: FlaskClient, write: Write) -> None:
     before = len(log(web))
@@ -277,6 +298,27 @@ def test_a_key_is_looked_for_in_writes_alone(web: FlaskClient) -> None:
         answer = web.get(TAG, headers={KEY: key})
         assert answer.status_code == 200
         assert REPLAYED not in answer.headers
+
+
+def test_who_only_asks_under_a_key_is_not_written_down(web: FlaskClient, be: Callable[[User], None]) -> None:
+    be(User("alice", groups=("system:masters",), issuer="token-file"))
+    review = {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    answers = [web.post(path, json=review, headers=ONCE) for _ in range(2)]
+    assert [(one.status_code, REPLAYED in one.headers) for one in answers] == [(201, False)] * 2
+    assert web.application.extensions["imagestream"].principals.ids("alice") == []
+
+
+def test_an_unknown_outcome_may_be_asked_for_again_under_a_key(
+    web: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise Unavailable("who knows", may_be_stored=True)
+
+    monkeypatch.setattr("imagestream_es.application.writer.Writer.execute", fail)
+    assert "Retry-After" not in push(web, "a", C).headers
+    answer = push(web, "a", C, ONCE)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside", "schlüssel", "☃".encode().decode("latin-1"), "\x7f"])
