@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api import create_app
 from imagestream_es.domain.events import DomainEvent, Restored, TagRolledBack
 from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.settings import Settings
 
 SPACE = "/apis/image.openshift.io/v1/namespaces/shop"
 HISTORY = "/apis/history.imagestream-es.io/v1/namespaces/shop"
@@ -44,6 +48,16 @@ def roll_back(client: FlaskClient, query: str = "", **spec: Any) -> TestResponse
 
 def image_of(client: FlaskClient, tag: str = "latest") -> str:
     return str(client.get(f"{SPACE}/imagestreamtags/web:{tag}").json["image"]["metadata"]["name"])
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FlaskClient]:
+    """A client of the application over an empty log in either database."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    settings = Settings(data_dir=tmp_path / "data", database_url=url, import_controller="off", access_log="off")
+    app = create_app(settings)
+    yield app.test_client()
+    app.extensions["imagestream"].close()
 
 
 @pytest.fixture
