@@ -52,6 +52,9 @@ def check(environ: Mapping[str, str], settings: Settings) -> None:
     """Raises Refusal."""
     if len(environ["PATH_INFO"]) + len(environ["QUERY_STRING"]) >= LONGEST_URL:
         raise Refusal(414, f"the URL may have at most {LONGEST_URL} bytes")
+    if "%00" in environ["QUERY_STRING"]:
+        # PostgreSQL takes none, and nothing that could be asked for holds one.
+        raise Refusal(400, "the parameters of a request may not hold NUL characters")
     open_to_all, host = not settings.authenticates_callers, environ.get("HTTP_HOST")
     if open_to_all and host is not None and not is_of_this_machine(host, settings.bind.host):
         raise Refusal(

@@ -50,6 +50,22 @@ def test_a_long_url_is_refused_as_such(client: FlaskClient) -> None:
     assert client.get(STREAMS, query_string={"labelSelector": "a" * rest}).status_code == 400  # too long for a label
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{STREAMS}?fieldSelector=metadata.name%3Da%00b",
+        f"{STREAMS}?watch=1&fieldSelector=metadata.name%3D%00",
+        "/apis/history.imagestream-es.io/v1/namespaces/team/tagchanges?fieldSelector=stream%3Da%00b",
+        "/apis/history.imagestream-es.io/v1/namespaces/team/imageusages?image=a%00",
+        "/version?%00",
+    ],
+)
+def test_what_no_store_takes_is_refused_at_the_door(client: FlaskClient, path: str) -> None:
+    answer: Any = client.get(path)
+    assert answer.status_code == 400
+    assert "NUL" in answer.json["message"]
+
+
 # --- names that point here
 
 
