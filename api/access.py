@@ -11,6 +11,7 @@ from flask import Request
 
 from api.errors import Refusal, qualified
 from api.headers import text_of
+from api.told import told
 from imagestream_es.access.gate import Gate, Unauthenticated
 from imagestream_es.access.identity import ANONYMOUS, AUTHENTICATED, LONGEST_NAME, UNAUTHENTICATED, User, can_be_name
 from imagestream_es.access.policy import Action
@@ -35,8 +36,8 @@ class Identity:
     impersonator: User | None = None
 
 
-def authenticate(request: Request, gate: Gate) -> Identity:
-    """Who asks. Raises Refusal: 401 for who has not proved that, 403 for who may not act as another."""
+def authenticate(request: Request, gate: Gate) -> User:
+    """Who asks. Raises Refusal (401) for who has not proved that."""
     given = request.headers.getlist("Authorization")
     try:
         if len(given) > 1:
@@ -45,9 +46,17 @@ def authenticate(request: Request, gate: Gate) -> Identity:
     except Unauthenticated:
         headers = {"WWW-Authenticate": 'Bearer realm="imagestream-es"'}
         raise Refusal(401, "Unauthorized", headers=headers) from None
+    told(request).user = user.name
+    return user
+
+
+def identify(request: Request, gate: Gate, user: User) -> Identity:
+    """As whom a request of a user is to be served. Raises Refusal (403) for who may not act as another."""
     if not impersonates(request.environ):
         return Identity(user)
-    return Identity(_impersonated(request, gate, user), user)
+    identity = Identity(_impersonated(request, gate, user), user)
+    told(request).acting_as = identity.user.name
+    return identity
 
 
 def impersonates(environ: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ import yaml
 from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
-from api.access import Identity, allows, authenticate, authorize, forbidden, may_pull
+from api.access import Identity, allows, authenticate, authorize, forbidden, identify, may_pull
 from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
@@ -94,10 +94,9 @@ def serve(
     call: Call | None = None
     end: Callable[[], None] | None = None
     try:
-        identity = authenticate(request, services.gate)
-        about.user = (identity.impersonator or identity.user).name
-        about.acting_as = identity.user.name if identity.impersonator else ""
-        end = services.limits.begin(about.user)
+        user = authenticate(request, services.gate)
+        end = services.limits.begin(user.name)
+        identity = identify(request, services.gate, user)
         args = watch_args(request.args, name) if watched else request.args
         action = _action(request, door, resource, namespace, "" if watched else name, sub, args, watched=watched)
         authorize(services.gate, identity.user, action)
@@ -149,7 +148,7 @@ def _admission(request: Request, gate: Gate, identity: Identity, action: Action)
 
     def admitted() -> bool:
         try:
-            return authenticate(again, gate) == identity and allows(gate, identity.user, action)
+            return identify(again, gate, authenticate(again, gate)) == identity and allows(gate, identity.user, action)
         except Refusal:
             return False
 

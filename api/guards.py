@@ -15,11 +15,10 @@ from functools import lru_cache
 
 from flask import Flask, Request, Response, request
 
-from api.access import authenticate, authorize_path
+from api.access import authenticate, authorize_path, identify
 from api.call import GROUP_DOOR
 from api.dispatch import failure
 from api.errors import Refusal
-from api.told import told
 from imagestream_es.application.limits import TooMany
 from imagestream_es.bootstrap import Services
 from imagestream_es.settings import Settings
@@ -75,11 +74,9 @@ def is_open(path: str) -> bool:
 
 def admit(request: Request, services: Services) -> None:
     """Let a request for a path outside the resources in. Raises Refusal."""
-    about = told(request)
-    identity = authenticate(request, services.gate)
-    about.user = (identity.impersonator or identity.user).name
-    about.acting_as = identity.user.name if identity.impersonator else ""
-    services.limits.begin(about.user)()  # these are answered at once: only how often they are asked for counts
+    user = authenticate(request, services.gate)
+    services.limits.begin(user.name)()  # these are answered at once: only how often they are asked for counts
+    identity = identify(request, services.gate, user)
     authorize_path(services.gate, identity.user, request.method, request.path)
 
 

@@ -461,6 +461,14 @@ def test_health_answers_everybody_and_nothing_else_does(client: FlaskClient) -> 
     assert client.post("/hooks/registry", headers=bearer("root-token")).status_code == 401
 
 
+def test_metrics_are_for_those_who_watch_the_service(client: FlaskClient) -> None:
+    for token in ("viewer-token", "admin-token", "other-token"):
+        assert client.get("/metrics", headers=bearer(token)).status_code == 403
+    prometheus = {"Impersonate-User": "prometheus", "Impersonate-Group": "system:monitoring"}
+    assert client.get("/metrics", headers=bearer("root-token") | prometheus).status_code == 200
+    assert client.get(f"{IMAGE}/imagestreams", headers=bearer("root-token") | prometheus).status_code == 403
+
+
 def review(client: FlaskClient, who: str, kind: str, **spec: Any) -> dict[str, Any]:
     group = "authorization.k8s.io/v1"
     body = {"kind": kind, "apiVersion": group, "spec": spec}

@@ -70,6 +70,35 @@ def test_a_line_tells_who_did_what_and_what_came_of_it(client: FlaskClient, line
     }
 
 
+def test_it_is_told_who_acts_as_whom_and_who_was_refused(lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text('root-token,root,0,"system:masters"\njoe-token,joe,1\n')
+    app = create_app(
+        Settings(data_dir=tmp_path / "secured", import_controller="off", token_auth_file=tmp_path / "tokens")
+    )
+    try:
+        for headers in (
+            {"Authorization": "Bearer root-token", "Impersonate-User": "joe"},
+            {"Authorization": "Bearer joe-token", "Impersonate-User": "root"},
+            {"Authorization": "Bearer joe-token"},
+            {"Authorization": "Bearer nobodys-token"},
+            {},
+        ):
+            for path in (f"{SPACE}/imagestreams", "/metrics"):
+                app.test_client().get(path, headers=headers)
+    finally:
+        app.extensions["imagestream"].close()
+    told = [{name: fields(line).get(name) for name in ("user", "acting_as", "code")} for line in lines]
+    assert told[::2] == [
+        {"user": "root", "acting_as": "joe", "code": "403"},
+        {"user": "joe", "acting_as": None, "code": "403"},
+        {"user": "joe", "acting_as": None, "code": "403"},
+        {"user": None, "acting_as": None, "code": "401"},
+        {"user": None, "acting_as": None, "code": "401"},
+    ]
+    assert told[1::2] == told[::2]
+    assert "token" not in "".join(lines)
+
+
 def test_other_paths_are_told_as_they_are(client: FlaskClient, lines: list[str]) -> None:
     client.get("/nowhere/at%20all?token=s3cret")
     told = fields(lines[0])

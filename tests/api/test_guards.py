@@ -210,6 +210,18 @@ def test_what_is_no_resource_counts_among_the_requests_of_a_user(start, path: st
     assert client.get("/readyz").status_code == 200
 
 
+def test_who_tries_to_act_as_another_is_limited_as_who_they_are(start, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("joe-token,joe,1\n")
+    client = start(user_requests_per_second=3, token_auth_file=tmp_path / "tokens")
+    for path in (STREAMS, "/apis"):
+        codes = [
+            client.get(path, headers={"Authorization": "Bearer joe-token", "Impersonate-User": f"u{n}"}).status_code
+            for n in range(20)
+        ]
+        assert 429 in codes
+        assert set(codes) <= {403, 429}
+
+
 def test_a_user_has_only_so_many_requests_under_way_but_for_watches(start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start(user_concurrency=1)
     begun, go_on = threading.Event(), threading.Event()

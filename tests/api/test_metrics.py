@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from api import create_app
+from imagestream_es.application.writer import Decision
 from imagestream_es.settings import Settings
 
 SPACE = "/apis/image.openshift.io/v1/namespaces/team"
@@ -103,6 +106,34 @@ def test_no_label_comes_from_a_url_or_a_method(client: FlaskClient, change, meth
         assert parts["verb"] in verbs
 
 
+def test_strangers_make_no_new_series_however_they_ask(client: FlaskClient) -> None:
+    def ask(number: int) -> None:
+        odd = f"x{number}"
+        for method, path in (
+            ("GET", f"/{odd}"),
+            ("GET", f"/apis/{odd}/v1/{odd}s"),
+            ("GET", f"{SPACE}/imagestreams/{odd}"),
+            ("DELETE", f"{SPACE}/imagestreamtags/{odd}:{odd}"),
+            ("GET", f"{SPACE}/{odd}/{odd}/{odd}"),
+            ("PATCH", f"{SPACE}/imagestreams/{odd}/{odd}"),
+            ("GET", f"/apis/image.openshift.io/v1/namespaces/{odd}/imagestreams?fieldSelector={odd}%3D{odd}"),
+            (odd.upper(), f"{SPACE}/imagestreams/{odd}"),
+            (odd.upper(), f"/{odd}"),
+            ("GET", f"/healthz/{odd}"),
+            ("POST", f"/hooks/{odd}"),
+        ):
+            client.open(path, method=method, headers={"User-Agent": odd, "Impersonate-User": odd, "Host": "localhost"})
+            client.open(path, method=method, headers={"Audit-ID": odd, "X-Change-Reason": odd})
+
+    ask(0)
+    samples(client)
+    before = samples(client).keys()
+    for number in range(1, 30):
+        ask(number)
+    assert samples(client).keys() == before
+    assert not [name for name in before if "x0" in name.lower()]
+
+
 def test_a_watch_is_counted_at_its_end_and_without_a_duration(client: FlaskClient, change) -> None:
     with client.get(f"{SPACE}/imagestreams?watch=1&timeoutSeconds=60", buffered=False) as answer:
         next(answer.iter_encoded())
@@ -143,6 +174,37 @@ def test_the_writer_tells_its_queue_and_its_batches(client: FlaskClient, change)
     assert set(buckets) == {f"le={2**power}.0" for power in range(9)} | {"le=+Inf"}
     assert set(buckets.values()) == {1}
     assert samples(client)["imagestream_writer_queue_depth"] == 0
+
+
+def test_commands_that_wait_are_told(client: FlaskClient) -> None:
+    writer = client.application.extensions["imagestream"].commands.writer
+    begun, go_on = threading.Event(), threading.Event()
+
+    def busy(_: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    def wait() -> None:
+        writer.execute(Decision(busy, lambda kept: kept, lambda _, kept: kept, lambda *_: True), dry=True)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    threads[0].start()
+    assert begun.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while samples(client)["imagestream_writer_queue_depth"] < 2:
+        assert time.monotonic() < deadline
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert samples(client)["imagestream_writer_queue_depth"] == 0
+
+
+def test_views_that_are_behind_are_told(client: FlaskClient, monkeypatch) -> None:
+    monkeypatch.setattr(client.application.extensions["imagestream"].queries, "progress", lambda: (7, 5), raising=False)
+    found = samples(client)
+    assert (found["imagestream_log_position"], found["imagestream_projection_lag_events"]) == (7, 2)
 
 
 def test_positions_are_told_and_left_out_while_the_store_cannot_be_read(client: FlaskClient, monkeypatch) -> None:
