@@ -37,6 +37,8 @@ KEEP = 600.0
 """Seconds after which keys are asked for again, since the provider may have withdrawn one."""
 PATIENCE = 6.0
 """Seconds that a request with an unknown key waits for new ones."""
+WAITING = 100
+"""Requests that may wait so at once, whatever the provider does: each holds a thread."""
 
 _logger = logging.getLogger(__name__)
 _RESERVED = "system:"
@@ -221,6 +223,7 @@ class Provider:
         self._lock = threading.Lock()
         self._asked = float("-inf")
         self._asking: threading.Event | None = None
+        self._places = threading.BoundedSemaphore(WAITING)
 
     def find(self, key_id: str) -> list[Key]:
         """The keys of that id, all if it is empty."""
@@ -230,9 +233,12 @@ class Provider:
                 self._ask()
             return found
         asking = self._ask()
-        if asking is None or not asking.wait(PATIENCE):
+        if asking is None or not self._places.acquire(blocking=False):
             return []
-        return _chosen(self._keys, key_id)
+        try:
+            return _chosen(self._keys, key_id) if asking.wait(PATIENCE) else []
+        finally:
+            self._places.release()
 
     def _ask(self) -> threading.Event | None:
         """Have a thread ask for the keys; what tells its end, or None if that was done a moment ago."""

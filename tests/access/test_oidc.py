@@ -6,8 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -174,6 +176,28 @@ def test_a_flood_of_unknown_keys_asks_the_provider_once_in_a_while() -> None:
     for number in range(1000):
         assert provider.find(f"unknown-{number}") == []
     assert provider.asked == 2
+    assert len(provider.find("k1")) == 1
+
+
+def test_a_provider_that_does_not_answer_holds_only_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oidc, "WAITING", 2)
+    monkeypatch.setattr(oidc, "PATIENCE", 60.0)
+    provider, answer = Slow(), threading.Event()
+    get = provider._get
+
+    def late(url: str) -> bytes:
+        assert answer.wait(60)
+        return get(url)
+
+    monkeypatch.setattr(provider, "_get", late)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(provider.find, "k1") for _ in range(2)]
+        deadline = time.monotonic() + 60
+        while provider._places._value and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [provider.find(f"unknown-{number}") for number in range(100)] == [[]] * 100
+        answer.set()
+        assert [len(one.result(60)) for one in waiting] == [1, 1]
     assert len(provider.find("k1")) == 1
 
 
