@@ -4,6 +4,7 @@
     .venv/bin/python scripts/benchmark.py [--only ROW,ROW] [--json FILE]
     .venv/bin/python scripts/benchmark.py --table FILE
     .venv/bin/python scripts/benchmark.py --chart FILE OUT.svg
+    .venv/bin/python scripts/benchmark.py --publish FILE
 
 Starts services of its own on fresh logs, with a token and rules as in earnest. Machines are noisy: what is compared is
 measured in turns, rates are medians of rounds, and the CPU of each request is told by the operating system. With --url
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.chart import chart
 from bench.endpoint import Endpoint
 from bench.machine import machine
 from bench.progress import Told
+from bench.publish import publish
 from bench.rows.access import access
 from bench.rows.decoding import decoding
 from bench.rows.history import entries, history
@@ -34,6 +37,7 @@ from bench.rows.replay import disk, replay, start
 from bench.rows.watch import watch
 from bench.rows.webhook import webhook
 from bench.run import Figures, Run
+from bench.table import table
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,15 @@ def main() -> None:
     arguments = _arguments().parse_args()
     if arguments.only - ROWS.keys():
         sys.exit(f"no row is called {', '.join(sorted(arguments.only - ROWS.keys()))}; there are {', '.join(ROWS)}")
-    sys.exit(_measure(arguments))
+    if arguments.table:
+        print(table(_read(arguments.table)), end="")
+    elif arguments.chart:
+        file, out = arguments.chart
+        out.write_text(chart(_read(file)))
+    elif arguments.publish:
+        publish(_read(arguments.publish), Path(__file__).parent.parent)
+    else:
+        sys.exit(_measure(arguments))
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -76,6 +88,11 @@ def _arguments() -> argparse.ArgumentParser:
     names = ", ".join(ROWS)
     parser.add_argument("--only", type=_names, default=set(ROWS), metavar="ROW,ROW", help=f"rows to measure: {names}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="measure nothing; print that file's figures as Markdown"
+    )
+    parser.add_argument("--chart", type=Path, nargs=2, metavar=("FILE", "OUT"), help="the same as a picture (SVG)")
+    parser.add_argument("--publish", type=Path, metavar="FILE", help="put its table and chart into the README")
     parser.add_argument("--seconds", type=float, default=2.5, help="how long a round lasts (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how many there are (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1, help="makes logs and histories smaller, for a quick look")
@@ -88,6 +105,11 @@ def _arguments() -> argparse.ArgumentParser:
     other.add_argument("--namespace", default="benchmark", help="where to write, if it knows namespaces")
     other.add_argument("--pid", type=int, action="append", default=[], help="a process of it on this machine, for CPU")
     return parser
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
 
 
 def _names(text: str) -> set[str]:
@@ -103,7 +125,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         print(f"left out, as they need our own service: {', '.join(left_out) or 'nothing'}", file=sys.stderr)
     told = Told({name: row.takes for name, row in chosen.items()})
     result: dict[str, Any] = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds}
-    result |= {"scale": arguments.scale, "rows": {}}
+    result |= {"scale": arguments.scale, "url": arguments.url, "rows": {}}
     status = 0
     try:
         with (

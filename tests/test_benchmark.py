@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -103,6 +104,33 @@ def test_lists_hold_all_streams_while_one_is_pushed_to(rows: dict[str, Any]) -> 
 def test_nothing_is_lost_on_the_way_from_a_registry(rows: dict[str, Any]) -> None:
     assert rows["webhook"]["repositories with a push lost, repeated or out of order"] == 0
     assert rows["watch"]["1 watches"]["lines"] > 0
+
+
+def test_the_table_has_a_line_for_what_was_measured(file: Path) -> None:
+    run = benchmark("--table", str(file))
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 17
+    assert {line.count("|") for line in lines} == {5}
+    assert "to one tag, 32 clients | 29/s, 92% fail (409) | " in run.stdout
+    assert "The limits of that run" in run.stdout
+
+
+def test_the_chart_is_a_picture_with_a_line_for_each_load(file: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "chart.svg"
+    run = benchmark("--chart", str(file), str(picture))
+    assert run.returncode == 0, run.stderr
+    svg = ElementTree.parse(picture).getroot()
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    dots = [dot for dot in svg.iter("{http://www.w3.org/2000/svg}circle") if dot.get("class") == "ours"]
+    assert len(dots) == 1 + 9  # the legend has one
+    assert all(0 < float(dot.get("cx", "0")) < float(svg.get("width", "0")) for dot in dots)
+
+
+def test_the_readme_shows_the_figures_that_are_published() -> None:
+    run = benchmark("--table", str(BENCHMARK.with_suffix(".json")))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout in (BENCHMARK.parent.parent / "README.md").read_text()
 
 
 def test_another_server_is_asked_what_it_can_answer(start_service, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ def digest(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def mapping_request(endpoint: Endpoint, stream: str, tag: str) -> Request:
-    """A mapping of an image that is new each time it is sent."""
+def mapping_request(endpoint: Endpoint, stream: str, tag: str, path: str = "") -> Request:
+    """A mapping of an image that is new each time it is sent; `path` stands in for that of the mappings."""
     body = mapping(endpoint.namespace, stream, tag, f"sha256:{_NEW}")
-    whole = endpoint.head("POST", endpoint.mappings, len(body)) + body
+    whole = endpoint.head("POST", path or endpoint.mappings, len(body)) + body
     return tuple(whole.split(_NEW.encode()))
 
 

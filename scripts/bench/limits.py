@@ -1,7 +1,8 @@
 """What the machine gives: the same server without the service, and SQLite without a server.
 
-The two applications answer as many ready bytes as the path says. They run under the service's own server module, so
-with the same threads and limits: one is a WSGI callable, the other a route of Flask with nothing around it.
+The two applications read the body and answer as many ready bytes as the path says. They run under the service's own
+server module, so with the same threads and limits: one is a WSGI callable, the other a route of Flask with nothing
+around it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import Any, cast
 
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from bench.endpoint import Endpoint
-from bench.load import Answers, Outcome
+from bench.load import Answers, Outcome, busy
 from bench.service import Target, listening
 from imagestream_es import server
 from imagestream_es.settings import Address, Settings
@@ -61,6 +62,7 @@ class Wsgi:
         self._bytes = _Bytes()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["wsgi.input"].read()
         body = self._bytes(environ["PATH_INFO"][1:])
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
@@ -71,8 +73,9 @@ def flask_app() -> Flask:
     app, ready = Flask("limit"), _Bytes()
     app.extensions["imagestream"] = _Nothing()
 
-    @app.get("/<size>")
+    @app.route("/<size>", methods=["GET", "POST"])
     def answer(size: str) -> Response:
+        request.get_data()
         return Response(ready(size), mimetype="application/json")
 
     return app
@@ -111,13 +114,13 @@ def sqlite_alone(batch: int, seconds: float) -> Outcome:
     with tempfile.TemporaryDirectory() as directory, closing(_connect(Path(directory) / "limit.db")) as database:
         database.executescript(_TABLES)
         position, latencies = 0, array("d")
-        cpu, began = time.process_time(), time.perf_counter()
-        while time.perf_counter() < began + seconds:
+        clock = _Clock()
+        while time.perf_counter() < clock.began + seconds:
             start = time.perf_counter()
             _store(database, range(position, position + batch))
             latencies.extend([time.perf_counter() - start] * batch)
             position += batch
-        return _outcome(began, cpu, latencies)
+        return clock.outcome(latencies)
 
 
 def _store(database: sqlite3.Connection, numbers: range) -> None:
@@ -147,11 +150,11 @@ def stock_recorder(callers: int, seconds: float) -> Outcome:
         recorder = SQLiteApplicationRecorder(datastore)
         recorder.create_table()
         latencies: list[array[float]] = [array("d") for _ in range(callers)]
-        cpu, began = time.process_time(), time.perf_counter()
+        clock = _Clock()
 
         def call(caller: int) -> None:
             number = 0
-            while (start := time.perf_counter()) < began + seconds:
+            while (start := time.perf_counter()) < clock.began + seconds:
                 recorder.insert_events(
                     [
                         StoredEvent(f"image-{caller}-{number}", 1, "image.registered", IMAGE),
@@ -166,16 +169,18 @@ def stock_recorder(callers: int, seconds: float) -> Outcome:
             thread.start()
         for thread in threads:
             thread.join()
-        outcome = _outcome(began, cpu, array("d", (one for some in latencies for one in some)))
+        outcome = clock.outcome(array("d", (one for some in latencies for one in some)))
         datastore.close()
         return outcome
 
 
-def _outcome(began: float, cpu: float, latencies: array[float]) -> Outcome:
-    return Outcome(
-        time.perf_counter() - began,
-        [Answers(Counter({200: len(latencies)}), latencies)],
-        time.process_time() - cpu,
-        0.0,
-        0.0,
-    )
+class _Clock:
+    """Measures what this process does by itself: there is no generator."""
+
+    def __init__(self) -> None:
+        self._cpu, self._busy, self.began = time.process_time(), busy(), time.perf_counter()
+
+    def outcome(self, latencies: array[float]) -> Outcome:
+        seconds, cpu = time.perf_counter() - self.began, time.process_time() - self._cpu
+        others = max((busy() - self._busy - cpu) / seconds, 0.0)
+        return Outcome(seconds, [Answers(Counter({200: len(latencies)}), latencies)], cpu, 0.0, others)

@@ -185,7 +185,7 @@ def _run(load: Load) -> Outcome:
             clients[client.socket.fileno()] = client
             poll.register(client.socket.fileno(), select.EPOLLIN)
     buffer, images = memoryview(bytearray(1 << 19)), _images()
-    busy, cpu, own, began = _busy(), cpu_of(load.pids), time.process_time(), time.perf_counter()
+    before, cpu, own, began = busy(), cpu_of(load.pids), time.process_time(), time.perf_counter()
     end = began + load.seconds if load.seconds is not None else float("inf")
     waiting = sum(client.send(images) for client in clients.values())
     while waiting:
@@ -210,7 +210,7 @@ def _run(load: Load) -> Outcome:
                 waiting -= 1
     seconds, own = time.perf_counter() - began, time.process_time() - own
     server = cpu_of(load.pids) - cpu if load.pids else None
-    others = max((_busy() - busy - own - (server or 0)) / seconds, 0.0)
+    others = max((busy() - before - own - (server or 0)) / seconds, 0.0)
     return Outcome(seconds, groups, server, own, others)
 
 
@@ -223,7 +223,7 @@ def cpu_of(pids: Sequence[int]) -> float:
     return ticks / TICK
 
 
-def _busy() -> float:
+def busy() -> float:
     """Seconds that all cores have been busy, with whatever."""
     user, nice, system, _idle, _wait, irq, softirq, steal = Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
     return sum(map(int, (user, nice, system, irq, softirq, steal))) / TICK

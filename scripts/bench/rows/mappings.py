@@ -16,8 +16,11 @@ from bench.service import Target
 STREAMS = 1000
 CLIENTS = 32
 
-SMALL = "/700"
-"""Path of a bare server's answer that is as long as an image stream's."""
+SUCCESS = "/82"
+"""Path of a bare server's answer that is as long as that to a mapping."""
+
+READ = "/700"
+"""The same for the answer to a read."""
 
 SQLITE = "SQLite alone, batches of the same size"
 
@@ -34,9 +37,14 @@ def create_streams(target: Target, names: list[str]) -> None:
         raise RuntimeError(f"streams could not be made: {wrong}")
 
 
-def bare(endpoint: Endpoint, path: str = SMALL) -> list[Request]:
+def bare(endpoint: Endpoint, path: str) -> list[Request]:
     """The request for a bare server's bytes."""
     return [(endpoint.head("GET", path),)]
+
+
+def bare_mapping(endpoint: Endpoint) -> list[Request]:
+    """A mapping that a bare server reads and answers."""
+    return [mapping_request(endpoint, "stream-0000", "latest", SUCCESS)]
 
 
 def mappings(run: Run) -> Figures:
@@ -51,17 +59,17 @@ def mappings(run: Run) -> Figures:
         one_tag = [mapping_request(endpoint, "one-tag", "latest")]
         run.say("the first mapping of each stream")
         target.load(spread, CLIENTS).run()
-        batch = _batch(target) if run.remote is None else 1
+        batch = _batch(target) if run.remote is None else CLIENTS
         contest = Contest(
             {
                 "many streams": target.load(spread, CLIENTS, run.seconds).run,
-                "bare Flask, 32 clients": flask.load(bare(flask.endpoint), CLIENTS, run.seconds).run,
+                "bare Flask, 32 clients": flask.load(bare_mapping(flask.endpoint), CLIENTS, run.seconds).run,
                 "one stream": target.load(own_tags, CLIENTS, run.seconds).run,
                 "one tag": target.load(one_tag, CLIENTS, run.seconds).run,
-                "raw WSGI, 32 clients": wsgi.load(bare(wsgi.endpoint), CLIENTS, run.seconds).run,
+                "raw WSGI, 32 clients": wsgi.load(bare_mapping(wsgi.endpoint), CLIENTS, run.seconds).run,
                 "one client": target.load(spread, 1, run.seconds).run,
-                "bare Flask, 1 client": flask.load(bare(flask.endpoint), 1, run.seconds).run,
-                SQLITE: partial(sqlite_alone, batch, run.seconds / 2),
+                "bare Flask, 1 client": flask.load(bare_mapping(flask.endpoint), 1, run.seconds).run,
+                SQLITE: partial(sqlite_alone, batch, run.seconds),
             },
             run.rounds,
             run.say,
@@ -89,8 +97,8 @@ def limits(run: Run) -> Figures:
     flask, wsgi = run.limit("flask"), run.limit("wsgi")
     contest = Contest(
         {
-            "raw WSGI, 8 clients": wsgi.load(bare(wsgi.endpoint), 8, run.seconds).run,
-            "bare Flask, 8 clients": flask.load(bare(flask.endpoint), 8, run.seconds).run,
+            "raw WSGI, 8 clients": wsgi.load(bare(wsgi.endpoint, READ), 8, run.seconds).run,
+            "bare Flask, 8 clients": flask.load(bare(flask.endpoint, READ), 8, run.seconds).run,
             **{
                 f"SQLite alone, batches of {batch}": partial(sqlite_alone, batch, run.seconds / 2)
                 for batch in (1, 8, 32, 128)
