@@ -260,14 +260,17 @@ def export(settings: Settings, output: Path, *, zstd: bool) -> None:
 def import_(settings: Settings, file: Path, checkpoint: Any) -> None:
     """Fill an empty data directory or database with the events in FILE (- is standard input), as `export` wrote them.
 
-    Positions, views and the Merkle tree become the same. An interrupted import leaves nothing: run it again.
+    Positions, views and the Merkle tree become the same. Nothing is there before all of it is. An interrupted import
+    goes on from where it stood when it is run again with the same file.
     """
     from imagestream_es.recovery.export import import_log
 
-    with _progress("import", _AGAIN) as progress:
+    with _progress("import", "There is no log yet. Run it again: it goes on from here.") as progress:
         imported = import_log(settings, file, checkpoint, progress)
-    click.echo(f"Imported {imported.size} events.")
-    click.echo(f"Checkpoint: {imported}")
+    if imported.before:
+        click.echo(f"Went on behind position {imported.before}, where an import was interrupted.")
+    click.echo(f"Imported {imported.checkpoint.size} events.")
+    click.echo(f"Checkpoint: {imported.checkpoint}")
 
 
 @main.group()

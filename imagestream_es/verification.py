@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any, BinaryIO
 
 from eventsourcing.persistence import DatabaseError, OperationalError, PersistenceError
@@ -123,8 +124,9 @@ def _check(
     report: Report,
 ) -> None:
     # What is written to the copy is never committed: there is nobody else to read it.
-    with ThreadPoolExecutor(1) as beside, store.reading() as live, fresh.reading() as copy:
-        damage = beside.submit(_damage, store)
+    damage: Future[list[str]] = Future()
+    Thread(target=_look_for_damage, args=(store, damage), daemon=True).start()  # an interruption does not wait for it
+    with store.reading() as live, fresh.reading() as copy:
         head = live.head()
         read_model.drop_indexes(copy)
         others = [] if kept is None else [of_checkpoint(kept, "the checkpoint that was kept")]
@@ -144,10 +146,14 @@ def _check(
         report.differences += damage.result()
 
 
-def _damage(store: Store) -> list[str]:
-    with store.reading() as rows:
-        found = rows.damage()
-    return [f"SQLite finds {len(found)} faults in its file, the first: {found[0]}"] if found else []
+def _look_for_damage(store: Store, told: Future[list[str]]) -> None:
+    try:
+        with store.reading() as rows:
+            found = rows.damage()
+    except BaseException as error:
+        told.set_exception(error)
+    else:
+        told.set_result([f"SQLite finds {len(found)} faults in its file, the first: {found[0]}"] if found else [])
 
 
 def _gaps(rows: Rows) -> Iterator[str]:

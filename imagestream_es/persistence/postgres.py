@@ -30,6 +30,9 @@ from imagestream_es.persistence.directory import InUse
 from imagestream_es.persistence.sqlite import SQLiteStore, Use
 from imagestream_es.persistence.store import Growth, OutcomeUnknown, Row, Rows
 
+HOME = "public"
+"""The schema of all tables, but for those that are being made."""
+
 SWAP_WAITS = 1500
 """Milliseconds that a replay waits at its end for those who read, while all others wait for it."""
 
@@ -55,11 +58,14 @@ def _types(statement: str) -> LiteralString:
 
 
 class PostgresStore:
-    """A store in the database that `url` (postgresql://user:password@host:port/database) names."""
+    """A store in the database that `url` (postgresql://user:password@host:port/database) names.
+
+    One in another `schema` than usual is in the making.
+    """
 
     TURN: ClassVar = 1.0
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: str = HOME) -> None:
         parts = urlsplit(url)
         self._datastore = PostgresDatastore(
             dbname=unquote(parts.path.lstrip("/")),
@@ -73,6 +79,7 @@ class PostgresStore:
             max_waiting=256,
             lock_timeout=5,
             originator_id_type="text",
+            schema=schema,
         )
         pool_kwargs = self._datastore.pool.kwargs
         if isinstance(pool_kwargs, dict):
@@ -84,6 +91,7 @@ class PostgresStore:
                 "keepalives_count": 3,
                 "tcp_user_timeout": 5000,
                 "application_name": "imagestream-es",
+                "options": f"-c search_path={schema}",
             }
         self._datastore.pool.reconnect_timeout = 3
         self.recorder = PostgresRecorder(self._datastore)
@@ -131,23 +139,46 @@ class PostgresStore:
             _Rows(connection, self._growth).run(f"VACUUM FULL {table}")
 
     @contextmanager
-    def replaying(self) -> Iterator[None]:
-        """Be the only one that fills the shadow of the views."""
+    def alone(self, task: str) -> Iterator[None]:
+        """Be the only one at a task."""
+        lock = f"(hashtext('imagestream-es.{task}'))"
         with _translated(), self._datastore.get_connection() as connection:
             rows = _Rows(connection, self._growth)
-            if not (rows.one("SELECT pg_try_advisory_lock(hashtext('imagestream-es.replay'))") or (False,))[0]:
-                raise InUse("another replay is under way on this database: wait for its end")
+            if rows.one(f"SELECT pg_try_advisory_lock{lock}") != (True,):
+                raise InUse(f"another {task} is under way on this database: wait for its end")
             try:
                 yield
             finally:
                 if not connection.broken:
-                    rows.one("SELECT pg_advisory_unlock(hashtext('imagestream-es.replay'))")
+                    rows.one(f"SELECT pg_advisory_unlock{lock}")
+
+    def has(self, schema: str) -> bool:
+        """Whether there is a schema."""
+        with _translated(), self._datastore.get_connection() as connection:
+            rows = _Rows(connection, self._growth)
+            return rows.one("SELECT 1 FROM pg_namespace WHERE nspname = ?", schema) is not None
+
+    def make(self, schema: str) -> None:
+        """Make a schema, if it is not there."""
+        with _translated(), self._datastore.get_connection() as connection:
+            _Rows(connection, self._growth).run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+
+    def drop(self, schema: str) -> None:
+        """Drop a schema, if it is there, with all that is in it."""
+        with _translated(), self._datastore.get_connection() as connection:
+            _Rows(connection, self._growth).run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+    @contextmanager
+    def adopting(self, schema: str) -> Iterator[_Rows]:
+        """A transaction that writes; when its block ends, all tables are those that a store has made in a schema."""
+        with self.writing() as rows:
+            rows.run("LOCK TABLE projection IN ACCESS EXCLUSIVE MODE")
+            yield rows
+            _move(rows, schema, (*tables.KEPT, *tables.VIEWS))
 
     def has_shadow(self) -> bool:
         """Whether a shadow was begun and not finished."""
-        with self.reading() as rows:
-            found = rows.one(f"SELECT to_regclass('{shadow.SCHEMA}.projection')")
-        return found is not None and found[0] is not None
+        return self.has(shadow.SCHEMA)
 
     def make_shadow(self) -> None:
         """Drop what is left of a shadow, and make one with nothing in it."""
@@ -182,20 +213,15 @@ class PostgresStore:
             # First those who read must come to an end: see `reading`. Others wait no longer than this behind them.
             rows.run(f"SET LOCAL lock_timeout = '{SWAP_WAITS}ms'")
             rows.run("LOCK TABLE projection IN ACCESS EXCLUSIVE MODE")
-            (home,) = rows.one("SELECT current_schema()") or ("public",)
             _look_in_shadow(rows)
             yield rows
             position, moment = read_model.folded_until(rows), read_model.folded_time(rows)
-            for view in views:
-                rows.run(f"DROP TABLE {home}.{view}")
-                rows.run(f"ALTER TABLE {shadow.SCHEMA}.{view} SET SCHEMA {home}")
-            rows.run(f"DROP SCHEMA {shadow.SCHEMA} CASCADE")
+            _move(rows, shadow.SCHEMA, views)
             read_model.replaced(rows, position, moment)
 
     def drop_shadow(self) -> None:
         """Drop what is left of a shadow."""
-        with self._shadow() as rows:
-            rows.run(f"DROP SCHEMA IF EXISTS {shadow.SCHEMA} CASCADE")
+        self.drop(shadow.SCHEMA)
 
     def save(self, path: str, progress: Callable[[int, int], None]) -> None:
         """Copy all that must be kept, as it is at one moment, to a new SQLite file; others may go on writing."""
@@ -221,9 +247,18 @@ class PostgresStore:
         self._datastore.close()
 
 
+def _move(rows: Rows, schema: str, names: Iterable[str]) -> None:
+    """Replace tables by those of the same names in a schema, which ends."""
+    rows.run(f"SET LOCAL search_path = {HOME}")
+    for name in names:
+        rows.run(f"DROP TABLE {HOME}.{name}")
+        rows.run(f"ALTER TABLE {schema}.{name} SET SCHEMA {HOME}")
+    rows.run(f"DROP SCHEMA {schema} CASCADE")
+
+
 def _look_in_shadow(rows: Rows) -> None:
     """Find tables in the shadow, until the transaction ends, and in the usual schema what is not there."""
-    rows.one(f"SELECT set_config('search_path', '{shadow.SCHEMA},' || current_schema(), true)")
+    rows.run(f"SET LOCAL search_path = {shadow.SCHEMA}, {HOME}")
 
 
 @contextmanager

@@ -141,9 +141,11 @@ class SQLiteStore:
             _make_indexes(rows)
 
     @contextmanager
-    def replaying(self) -> Iterator[None]:
-        """Be the only one that fills the shadow of the views."""
-        with FileLock(Path(f"{self._path}.replay"), "another replay is under way, of pid {holder}: wait for its end"):
+    def alone(self, task: str) -> Iterator[None]:
+        """Be the only one at a task."""
+        with FileLock(
+            Path(f"{self._path}.{task}"), f"another {task} is under way, of pid {{holder}}: wait for its end"
+        ):
             yield
 
     def has_shadow(self) -> bool:

@@ -261,8 +261,8 @@ class Store(Protocol):
     TURN: ClassVar[float]
     """Seconds that a transaction on the shadow may well take: as long as others wait for it."""
 
-    def replaying(self) -> AbstractContextManager[None]:
-        """Be the only one that fills the shadow of the views. Raises InUse if somebody does."""
+    def alone(self, task: str) -> AbstractContextManager[None]:
+        """Be the only one at a task, as `replay`. Raises InUse if somebody else is at it."""
 
     def has_shadow(self) -> bool:
         """Whether a shadow was begun and not finished."""

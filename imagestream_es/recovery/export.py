@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import zstandard
@@ -22,10 +23,10 @@ from msgspec import Raw, Struct
 
 from imagestream_es.bootstrap import open_store
 from imagestream_es.maintenance import require_log
-from imagestream_es.persistence.merkle import Checkpoint
+from imagestream_es.persistence.merkle import Checkpoint, Tree
 from imagestream_es.projections import projector
-from imagestream_es.recovery.refill import fill, time_of
-from imagestream_es.recovery.wholeness import Refusal, new_store, require_empty, whole_file
+from imagestream_es.recovery import refill
+from imagestream_es.recovery.wholeness import AnotherOne, Refusal, begun_store, whole_file
 from imagestream_es.settings import Settings
 
 STANDARD = Path("-")
@@ -91,7 +92,7 @@ def _comes_back(state: bytes) -> bool:
 
 def _time(event: StoredEvent) -> str | None:
     try:
-        moment = datetime.fromtimestamp(time_of(event) / 1000, UTC)
+        moment = datetime.fromtimestamp(refill.time_of(event) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -124,22 +125,43 @@ def _log_id(first: StoredEvent) -> str:
     return str(msgspec.json.decode(bytes(first.state)).get("log", "")) or "unknown"
 
 
-def import_log(
-    settings: Settings, source: Path, expected: Checkpoint | None, progress: projector.Progress
-) -> Checkpoint:
-    """Fill an empty data directory or database from an export (`-`: standard input); answers size and root.
+class Imported(NamedTuple):
+    """Size and root of the log, and how many of its events an interrupted import had brought before."""
 
-    Raises Refusal if there is a log already, a line is no event or the root is not the `expected` one,
-    DirectoryInUse, OSError, PersistenceError.
+    checkpoint: Checkpoint
+    before: int
+
+
+def import_log(settings: Settings, source: Path, expected: Checkpoint | None, progress: projector.Progress) -> Imported:
+    """Fill an empty data directory or database from an export (`-`: standard input), or go on with that.
+
+    Raises Refusal if there is a log already, a line is no event, the root is not the `expected` one or another file
+    was begun with; DirectoryInUse, InUse, OSError, PersistenceError.
     """
-    with _reading(source) as (lines, total), new_store(settings) as store, store.writing() as rows:
-        require_empty(rows)
-        checkpoint = fill(rows, _events(lines), total, progress)
-        if checkpoint.size == 0:
+    with _reading(source) as (lines, total), begun_store(settings) as store:
+        projector.catch_up(store)
+        with store.reading() as rows:
+            begun = rows.tree().checkpoint()
+        events = _events(lines)
+        _pass_over(events, begun, source)
+        filled = refill.go_on(store, begun, events, total, progress)
+        if filled.size == 0:
             raise Refusal(f"{source} holds no events: name a file that `export` made")
-        if expected is not None and checkpoint != expected:
-            raise Refusal(f"the file holds {checkpoint} and not {expected}: export again, or use another file")
-    return checkpoint
+        if expected is not None and filled != expected:
+            raise Refusal(f"the file holds {filled} and not {expected}: export again, or use another file")
+    return Imported(filled, begun.size)
+
+
+def _pass_over(events: Iterator[tuple[int, StoredEvent]], begun: Checkpoint, source: Path) -> None:
+    """Pass over the events that are there already. Raises AnotherOne if they are not those of this file."""
+    tree = Tree()
+    for position, event in islice(events, begun.size):
+        tree.append(position, event)
+    if tree.checkpoint() != begun:
+        raise AnotherOne(
+            f"an import was interrupted here behind {begun.size} events, and {source} does not begin with them: "
+            "import the file that it was, or name another place"
+        )
 
 
 def _events(lines: IO[bytes]) -> Iterator[tuple[int, StoredEvent]]:

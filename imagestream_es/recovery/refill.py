@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
@@ -12,7 +12,7 @@ from eventsourcing.persistence import StoredEvent
 from msgspec import Struct
 
 from imagestream_es.persistence.merkle import Checkpoint
-from imagestream_es.persistence.store import Rows
+from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections import projector
 from imagestream_es.projections.workspace import Streams
 from imagestream_es.recovery.wholeness import Refusal
@@ -40,14 +40,38 @@ def fill(rows: Rows, events: Iterable[tuple[int, StoredEvent]], total: int, prog
     Raises PersistenceError for events that are none, or out of order.
     """
     streams, done = Streams(), 0
-    waiting = iter(events)
-    while batch := list(islice(waiting, projector.BATCH)):
-        rows.append(batch)
-        last = batch[-1][0]
-        projector.fold(rows, rows, done, last, lambda *_: None, streams)
-        done = last
+    for batch in _batches(events):
+        done = _append(rows, batch, done, streams)
         progress(done, max(total, done))
     return rows.tree().checkpoint()
+
+
+def go_on(
+    store: Store, begun: Checkpoint, events: Iterable[tuple[int, StoredEvent]], total: int, progress: projector.Progress
+) -> Checkpoint:
+    """Append events to a log that has begun, and fold the views, in many transactions; answers size and root.
+
+    Raises PersistenceError for events that are none, or out of order.
+    """
+    streams, done, tree = Streams(), begun.size, begun
+    for batch in _batches(events):
+        with store.writing() as rows:
+            done = _append(rows, batch, done, streams)
+            tree = rows.tree().checkpoint()
+        progress(done, max(total, done))
+    return tree
+
+
+def _batches(events: Iterable[tuple[int, StoredEvent]]) -> Iterator[list[tuple[int, StoredEvent]]]:
+    waiting = iter(events)
+    while batch := list(islice(waiting, projector.BATCH)):
+        yield batch
+
+
+def _append(rows: Rows, batch: list[tuple[int, StoredEvent]], done: int, streams: Streams) -> int:
+    rows.append(batch)
+    projector.fold(rows, rows, done, batch[-1][0], lambda *_: None, streams)
+    return batch[-1][0]
 
 
 def position_at(rows: Rows, until: str) -> int:

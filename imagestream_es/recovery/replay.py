@@ -50,7 +50,7 @@ def replay(settings: Settings, names: Sequence[str], progress: projector.Progres
         raise Refusal(str(error)) from error
     if not settings.database_url:
         require_log(settings)
-    with closing(open_store(settings)) as store, store.replaying():
+    with closing(open_store(settings)) as store, store.alone("replay"):
         store.create_tables()
         if names:
             _require_level(store)

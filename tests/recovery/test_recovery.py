@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from imagestream_es.persistence import inbox, tables
 from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.sqlite import SQLiteStore
 from imagestream_es.persistence.store import Store
-from imagestream_es.recovery import refill
+from imagestream_es.recovery import refill, wholeness
 from imagestream_es.recovery.export import event_of, line
 from imagestream_es.settings import Settings
 
@@ -379,32 +380,136 @@ def test_nothing_is_restored_under_a_running_service(place: Any, tmp_path: Path)
     assert "in use by another imagestream-es process" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["backup", "restore", "export", "import"])
-def test_what_a_killed_command_left_is_no_hindrance(command: str, place: Any, tmp_path: Path) -> None:
+# --- interrupted
+
+ON_RENAME = "Path.rename = lambda *_: os.kill(os.getpid(), {signal}) or time.sleep(60)"
+"""Interrupts a command just before its last step."""
+
+ON_PROGRESS = "cli._lines = lambda *_: lambda done, _: done >= {after} and os.kill(os.getpid(), {signal})"
+"""Interrupts a command when it tells of so many events."""
+
+
+def interrupted(when: str, number: int, *words: object, after: int = 1) -> subprocess.CompletedProcess[str]:
+    program = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom imagestream_es import cli\n"
+        "from imagestream_es.projections import projector\nprojector.BATCH = 10\n"
+        f"{when.format(signal=int(number), after=after)}\ncli.main(sys.argv[1:])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == (130 if number == signal.SIGINT else -number), ended
+    assert "Traceback" not in ended.stderr
+    if number == signal.SIGINT:
+        assert "\nInterrupted. " in ended.stderr
+    return ended
+
+
+@pytest.fixture
+def words(place: Any, tmp_path: Path) -> dict[str, list[object]]:
+    """Each long command, on a log or a copy of it; what it makes is `result` or in `new`."""
     options = place("sqlite")
     live(options)
     good("backup", tmp_path / "backup", *options)
     good("export", "--output", tmp_path / "log.jsonl", *options)
     new, result = tmp_path / "new", tmp_path / "result"
-    words: dict[str, list[object]] = {
+    return {
         "backup": ["backup", result, *options],
         "restore": ["restore", tmp_path / "backup", "--data-dir", new],
+        "restore until": ["restore", tmp_path / "backup", "--until", "30", "--data-dir", new],
         "export": ["export", "--output", result, *options],
         "import": ["import", tmp_path / "log.jsonl", "--data-dir", new],
+        "verify": ["verify", *options],
     }
-    program = (
-        "import os, sys\nfrom pathlib import Path\nfrom imagestream_es.cli import main\n"
-        "Path.rename = lambda *_: os.kill(os.getpid(), 9)\nmain(sys.argv[1:])"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", program, *map(str, words[command])], capture_output=True, check=False, timeout=120
-    )
-    assert killed.returncode == -9
-    assert not result.exists()
-    assert not (new / "imagestream.db").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("command", ["backup", "restore", "export", "import"])
+def test_a_command_that_ends_before_its_end_leaves_nothing_half_done(
+    command: str, number: int, words: dict[str, list[object]], tmp_path: Path
+) -> None:
+    interrupted(ON_RENAME, number, *words[command])
+    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "new/imagestream.db").exists()
     good(*words[command])
-    left = [path.name for path in (*tmp_path.rglob("*.unfinished*"),)]
-    assert left == []
+    assert [path.name for path in tmp_path.rglob("*.unfinished*")] == []
+
+
+@pytest.mark.parametrize("command", ["backup", "restore until", "export", "verify"])
+def test_a_command_ends_at_once_when_it_is_interrupted(
+    command: str, words: dict[str, list[object]], tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    ended = interrupted(ON_PROGRESS, signal.SIGINT, *words[command])
+    assert ended.stdout == ""
+    after = sorted(path.name for path in tmp_path.rglob("*"))
+    assert [name for name in after if name not in before] in ([], ["lock", "new"])
+    good(*words[command])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_import_goes_on_from_where_it_stood(kind: str, number: int, place: Any, tmp_path: Path) -> None:
+    options = place("sqlite")
+    live(options)
+    exported = good("export", "--output", tmp_path / "log.jsonl.zst", *options)
+    before, elsewhere = contents(options), place(kind)
+    for after in (20, 40):
+        ended = interrupted(ON_PROGRESS, number, "import", tmp_path / "log.jsonl.zst", *elsewhere, after=after)
+        assert "Went on" not in ended.stdout
+        assert contents(elsewhere)["log"] == [] if kind == "postgresql" else not database(elsewhere).exists()
+    imported = good("import", tmp_path / "log.jsonl.zst", "--checkpoint", checkpoint(exported), *elsewhere)
+    assert imported.stdout.startswith("Went on behind position 40, where an import was interrupted.\n")
+    found = contents(elsewhere)
+    assert [found[part] for part in ("log", "tree", "views")] == [before[part] for part in ("log", "tree", "views")]
+    assert checkpoint(good("verify", *elsewhere)) == checkpoint(exported)
+    if kind == "postgresql":
+        with closing(opened(elsewhere)) as store:
+            assert not store.has(wholeness.UNFINISHED)  # type: ignore[attr-defined]
+            store.create_tables()  # as the service does when it starts
+    else:
+        assert [path.name for path in Path(elsewhere[1]).rglob("*.unfinished*")] == []
+
+
+def database(options: list[str]) -> Path:
+    return Path(options[1]) / "imagestream.db"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_import_does_not_go_on_with_another_file(kind: str, place: Any, tmp_path: Path) -> None:
+    options = place("sqlite")
+    live(options)
+    good("export", "--output", tmp_path / "log.jsonl", *options)
+    lines = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
+    others = {"short.jsonl": lines[:12], "other.jsonl": [line.replace(b'"v1"', b'"v9"') for line in lines]}
+    elsewhere = place(kind)
+    interrupted(ON_PROGRESS, signal.SIGKILL, "import", tmp_path / "log.jsonl", *elsewhere, after=20)
+    for name, text in others.items():
+        (tmp_path / name).write_bytes(b"".join(text))
+        refused = run("import", tmp_path / name, *elsewhere)
+        assert (refused.exit_code, refused.stderr.count("Error: ")) == (1, 1), (name, refused.output)
+        assert "was interrupted here behind 20 events" in refused.stderr
+    assert good("import", tmp_path / "log.jsonl", *elsewhere).stdout.startswith("Went on behind position 20")
+
+
+def test_an_import_whose_end_is_refused_begins_anew(place: Any, tmp_path: Path) -> None:
+    options, elsewhere = place("sqlite"), place("postgresql")
+    live(options)
+    good("export", "--output", tmp_path / "log.jsonl", *options)
+    refused = run("import", tmp_path / "log.jsonl", "--checkpoint", f"9:{'0' * 64}", *elsewhere)
+    assert "export again, or use another file" in refused.stderr
+    assert not good("import", tmp_path / "log.jsonl", *elsewhere).stdout.startswith("Went on")
+
+
+def test_an_import_does_not_take_the_place_of_a_log_that_came_to_be_meanwhile(place: Any, tmp_path: Path) -> None:
+    options, elsewhere = place("sqlite"), place("postgresql")
+    live(options)
+    good("export", "--output", tmp_path / "log.jsonl", *options)
+    interrupted(ON_PROGRESS, signal.SIGKILL, "import", tmp_path / "log.jsonl", *elsewhere, after=20)
+    live(elsewhere, tags=2)
+    before = contents(elsewhere)
+    assert "holds a log already" in run("import", tmp_path / "log.jsonl", *elsewhere).stderr
+    assert contents(elsewhere) == before
 
 
 @pytest.mark.drill

@@ -151,7 +151,7 @@ def test_one_projection_can_not_join_views_that_are_behind(settings: Settings) -
 
 
 def test_only_one_replay_runs_on_a_log(settings: Settings) -> None:
-    with closing(open_store(settings)) as store, store.replaying():
+    with closing(open_store(settings)) as store, store.alone("replay"):
         refused = run("replay", *options(settings))
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "another replay is under way" in refused.stderr
