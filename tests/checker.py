@@ -89,7 +89,8 @@ def _again(before: Operation, retry: Operation) -> Operation:
     """A write that was asked for again, as one: the last answer says what became of it."""
     ends = [one.end for one in (before, retry) if one.outcome is Outcome.DONE]
     seen = retry.seen if before.seen is None else before.seen
-    return replace(before, end=min(ends, default=math.inf), outcome=retry.outcome, seen=seen)
+    start, end = min(before.start, retry.start), min(ends, default=math.inf)
+    return replace(before, start=start, end=end, outcome=retry.outcome, seen=seen)
 
 
 def _of_retries(asked: Iterable[Operation]) -> Iterator[str]:

@@ -31,11 +31,14 @@ from imagestream_es import verification
 from imagestream_es.bootstrap import build
 from imagestream_es.cli import main
 from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.persistence.postgres import PostgresStore
 from imagestream_es.persistence.sqlite import SQLiteStore
+from imagestream_es.persistence.store import Store
 from imagestream_es.settings import Settings
 
 SEED = random.SystemRandom().randrange(10**9)
 ROUNDS, RETRY_ROUNDS = 20, 6
+TWIN_WRITES = 150
 CLIENTS = 8
 STREAMS = ["one", "two", "three"]
 SPACE = "/apis/image.openshift.io/v1/namespaces/team"
@@ -207,6 +210,46 @@ def test_what_is_asked_for_again_under_its_key_is_done_once_whenever_the_service
     assert unknown <= {one.key for one in told if one.outcome in (Outcome.DONE, Outcome.CONFLICT)}
 
 
+class Twin(Client):
+    """One of two who ask for the same under the same keys."""
+
+    def run(self) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            for number in range(TWIN_WRITES):
+                act = self._choice.choice([self._push, self._move_tag])
+                act(self._choice.choice(STREAMS), f"twin-{number}")
+                self._first.set()
+
+
+def test_of_two_services_on_one_database_that_are_asked_for_the_same_one_does_it_though_one_is_killed(
+    start_service: Start, postgres_url: str
+) -> None:
+    doomed, other = (start_service("--database-url", postgres_url) for _ in range(2))
+    creator = Client(doomed.address, "creator", "0", threading.Event(), "Idempotency-Key")
+    for stream in STREAMS:
+        creator.create(stream)
+    first = threading.Event()
+    twins = [Twin(one.address, "twin", str(SEED), first, "Idempotency-Key") for one in (doomed, other)]
+    threads = [threading.Thread(target=twin.run) for twin in twins]
+    for thread in threads:
+        thread.start()
+    assert first.wait(30)
+    time.sleep(0.5)
+    doomed.kill()
+    for thread in threads:
+        thread.join()
+    clients = [creator, *twins]
+    assert [refusal for client in clients for refusal in client.refusals] == []
+    assert len([one for one in twins[1].told if one.outcome is Outcome.DONE]) == TWIN_WRITES
+    store = PostgresStore(postgres_url)
+    try:
+        log = logged(store, "key")
+    finally:
+        store.close()
+    assert checker.problems([one for client in clients for one in client.told], log) == []
+    assert len(log) == len(STREAMS) + TWIN_WRITES
+
+
 DEADLY = """
 import os
 from imagestream_es.application.hub import Hub
@@ -259,22 +302,26 @@ def test_a_retry_after_a_death_between_commit_and_answer_gets_the_answer(
 
 def stream_log(directory: Path, named_by: str = "request") -> list[Logged]:
     """The events of the streams in the log, with the id, or the key, of the request that made each."""
-    mapper = EventMapper()
     store = SQLiteStore(str(directory / "imagestream.db"))
     try:
-        with store.reading() as rows:
-            return [
-                Logged(
-                    position,
-                    str(stored.originator_id).removeprefix("team/"),
-                    stored.originator_version,
-                    getattr(mapper.decode(stored.topic, stored.state).by, named_by),
-                )
-                for position, stored in rows.log(0, rows.head())
-                if str(stored.originator_id).startswith("team/")
-            ]
+        return logged(store, named_by)
     finally:
         store.close()
+
+
+def logged(store: Store, named_by: str) -> list[Logged]:
+    mapper = EventMapper()
+    with store.reading() as rows:
+        return [
+            Logged(
+                position,
+                str(stored.originator_id).removeprefix("team/"),
+                stored.originator_version,
+                getattr(mapper.decode(stored.topic, stored.state).by, named_by),
+            )
+            for position, stored in rows.log(0, rows.head())
+            if str(stored.originator_id).startswith("team/")
+        ]
 
 
 def _silence(done: int, total: int) -> None:

@@ -278,6 +278,8 @@ class Writer:
         """
         try:
             answer = self._execute(decision, dry=dry)
+        except AlreadyDone:
+            raise  # and recalled then
         except Exception as error:
             self.outcomes.add(_outcome(error))
             raise
@@ -308,10 +310,12 @@ class Writer:
         """Read what a command answered that was done before. Raises Unavailable, and what `look` raises."""
         try:
             with self._store.reading() as rows:
-                return look(rows)
+                answer = look(rows)
         except PersistenceError as error:
             message = "the change was stored before, but the store can't show it now"
             raise Unavailable(message, may_be_stored=True) from error
+        self.outcomes.add("recalled")
+        return answer
 
     @property
     def waiting(self) -> int:

@@ -543,6 +543,17 @@ def test_an_import_is_answered_as_it_was_without_asking_the_registry(
     assert (len(log(importing)), len(registry.requests)) == (before, asked)
 
 
+def test_of_twin_imports_one_is_recorded_and_both_are_answered_alike(
+    importing: FlaskClient, registry: FakeRegistry
+) -> None:
+    registry.push("team/app", "v1")
+    write = import_of(registry, store=True)
+    answers = at_once(lambda: write(client_of(importing), ONCE), 4)
+    assert {one.status_code for one in answers} == {201}
+    assert len({one.get_data() for one in answers}) == 1
+    assert len({event.by.request for event in log(importing)[1:]}) == 1
+
+
 def test_an_import_whose_answer_is_not_known_any_more_is_not_done_again(
     importing: FlaskClient, registry: FakeRegistry
 ) -> None:
