@@ -61,7 +61,10 @@ def identify(request: Request, gate: Gate, user: User) -> Identity:
 
 def impersonates(environ: Mapping[str, Any]) -> bool:
     """Whether a request asks to be served as somebody else's."""
-    return any(key.startswith("HTTP_IMPERSONATE_") for key in environ)
+    for key in environ:  # noqa: SIM110 (takes a third of the time of any(), and every request is asked)
+        if key.startswith("HTTP_IMPERSONATE_"):
+            return True
+    return False
 
 
 def authorize(gate: Gate, user: User, action: Action) -> None:

@@ -14,7 +14,7 @@ from imagestream_es.access.rules import Binding, Manifests, Role, Rule, load
 
 SHIPPED = Path(__file__).parent / "roles.yaml"
 MOST = 10_000
-"""Users whose rules are remembered."""
+"""Users whose rules are remembered, and answers that are."""
 NAMED_LATER = frozenset({"create", "deletecollection"})
 """Verbs on objects that have no name yet, or none in the request: a rule for names never grants them."""
 
@@ -65,10 +65,18 @@ class Policy:
             for group in binding.groups:
                 self._by_group[group].append((binding.namespace, granted))
         self._grants: dict[tuple[str, tuple[str, ...]], Grants] = {}
+        self._answers: dict[tuple[str, tuple[str, ...], Action], bool] = {}
 
     def allows(self, user: User, action: Action) -> bool:
         """Whether a user may do that."""
-        return any(_covers(rule, action) for rule in self.grants(user).of(action.namespace))
+        key = user.name, user.groups, action
+        found = self._answers.get(key)
+        if found is None:
+            if len(self._answers) >= MOST:
+                self._answers = {}
+            found = any(_covers(rule, action) for rule in self.grants(user).of(action.namespace))
+            self._answers[key] = found
+        return found
 
     def allows_path(self, user: User, verb: str, path: str) -> bool:
         """Whether a user may use an HTTP method, in small letters, on a path outside the resources."""

@@ -220,3 +220,28 @@ def test_rules_are_read_again_as_a_whole_and_a_wrong_file_changes_nothing(tmp_pa
     (tmp_path / "rules.yaml").unlink()
     read.refresh()
     assert not may(read.value, "get", "imagestreams")
+
+
+def test_an_answer_that_is_remembered_is_for_the_same_question_of_the_same_user(tmp_path: Path) -> None:
+    found = policy(tmp_path, role(rule()), binding(namespace="a", subject="{kind: Group, name: team}"))
+    asked = Action("get", GROUP, "imagestreams", "a", "x")
+    for _ in range(2):
+        assert found.allows(JOE, asked)
+        assert not found.allows(User("joe", "", (AUTHENTICATED,)), asked)
+        assert not found.allows(User("team", "", ()), asked)
+        for other in (
+            Action("list", GROUP, "imagestreams", "a", "x"),
+            Action("get", "", "imagestreams", "a", "x"),
+            Action("get", GROUP, "imagestreams/layers", "a", "x"),
+            Action("get", GROUP, "imagestreams", "b", "x"),
+        ):
+            assert not found.allows(JOE, other)
+
+
+def test_questions_without_end_take_no_memory_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagestream_es.access.policy.MOST", 10)
+    found = policy(tmp_path, role(rule()), binding())
+    for number in range(100):
+        assert may(found, "get", "imagestreams", f"n{number}")
+        assert not may(found, "delete", "imagestreams", f"n{number}")
+        assert len(found._answers) <= 10
