@@ -43,6 +43,7 @@ class Connection:
         self._headers = {"Accept": "application/json"}
         if access.token:
             self._headers["Authorization"] = f"Bearer {access.token}"
+        self._certified = bool(access.certificate)
         trust = _trust(access) if url.scheme == "https" else None
         self._pool = urllib3.PoolManager(ssl_context=trust, retries=False, timeout=urllib3.Timeout(10, read=120))
 
@@ -77,9 +78,8 @@ class Connection:
                 answer = send()
         except urllib3.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                raise NoAnswer(
-                    f"{self._server} does not speak TLS as it should: is --server right? ({error})"
-                ) from error
+                why = "does not take your client certificate, or does not " if self._certified else "does not "
+                raise NoAnswer(f"{self._server} {why}speak TLS as it should: is --server right? ({error})") from error
             raise NoAnswer(
                 f"{self._server} shows a certificate that is not trusted: give its authority with --ca-file ({error})"
             ) from error
@@ -123,6 +123,7 @@ def _trust(access: Access) -> ssl.SSLContext:
     except (ssl.SSLError, OSError) as error:
         raise WrongConfiguration(f"a certificate that is configured can't be used: {error}") from error
     if not access.verify:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for
         trust.check_hostname = False
         trust.verify_mode = ssl.CERT_NONE
     return trust
