@@ -245,3 +245,97 @@ def test_questions_without_end_take_no_memory_without_end(tmp_path: Path, monkey
         assert may(found, "get", "imagestreams", f"n{number}")
         assert not may(found, "delete", "imagestreams", f"n{number}")
         assert len(found._answers) <= 10
+
+
+CUSTOMARY: dict[str, tuple[set[str], set[str]]] = {
+    "view": ({"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}),
+    "edit": ({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}, set()),
+    "admin": ({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}, set()),
+    "image-puller": (set(), {"get", "list", "watch", "create", "update", "delete"}),
+    "image-pusher": (set(), {"get", "list", "watch", "create", "update", "delete"}),
+    "image-builder": ({"create"}, {"get", "list", "watch", "update", "delete"}),
+    "registry": ({"get"}, {"list", "create", "update", "delete"}),
+    "image-pruner": ({"get", "list", "watch"}, {"create", "update", "delete"}),
+    "auditor": ({"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}),
+}
+"""What each role that is shipped grants, and what it does not, on image streams."""
+LAYERS = {
+    "view": "",
+    "edit": "get update",
+    "admin": "get update",
+    "image-puller": "get",
+    "image-pusher": "get update",
+    "image-builder": "get update",
+    "registry": "",
+    "image-pruner": "",
+    "auditor": "",
+}
+
+
+@pytest.mark.parametrize("name", CUSTOMARY)
+@pytest.mark.parametrize("group", ["", GROUP])
+def test_each_customary_role_grants_what_it_is_for(tmp_path: Path, name: str, group: str) -> None:
+    found = policy(tmp_path, binding(name=name, namespace="a"))
+    granted, withheld = CUSTOMARY[name]
+    for verb in granted | withheld:
+        assert may(found, verb, "imagestreams", group=group) == (verb in granted), verb
+        assert not may(found, verb, "imagestreams", "b", group=group)
+        assert not may(found, verb, "imagestreams", "", "", group=group)
+    for verb in ("get", "update", "patch", "delete"):
+        assert may(found, verb, "imagestreams/layers", group=group) == (verb in LAYERS[name].split()), verb
+    assert not may(found, "impersonate", "users", group="")
+
+
+def test_the_roles_of_what_serves_images_do_so_everywhere(tmp_path: Path) -> None:
+    registry = policy(tmp_path, binding(name="registry"))
+    for verb, resource, group in (
+        ("create", "imagestreammappings", GROUP),
+        ("get", "imagestreams/secrets", GROUP),
+        ("get", "imagestreamimages", GROUP),
+        ("get", "imagestreamtags", GROUP),
+        ("create", "subjectaccessreviews", "authorization.k8s.io"),
+        ("list", "limitranges", ""),
+    ):
+        assert may(registry, verb, resource, group=group), resource
+    for verb in ("create", "get", "list", "update"):
+        assert may(registry, verb, "images", "")
+    assert not may(registry, "delete", "images", "")
+    pruner = policy(tmp_path, binding(name="image-pruner"))
+    for verb in ("delete", "get", "list"):
+        assert may(pruner, verb, "images", "")
+    assert may(pruner, "update", "imagestreams/status")
+    assert not may(pruner, "create", "images", "")
+    auditor = policy(tmp_path, binding(name="auditor"))
+    for resource in ("tagchanges", "imageusages", "diffs"):
+        assert may(auditor, "list", resource, "", group="history.imagestream-es.io")
+    assert not may(auditor, "create", "rollbacks", group="history.imagestream-es.io")
+    assert not may(auditor, "get", "imagestreams/secrets")
+
+
+def test_an_admin_lets_nobody_in_who_is_not_in_already(tmp_path: Path) -> None:
+    found = policy(tmp_path, binding(name="admin", namespace="a"))
+    assert may(found, "create", "localsubjectaccessreviews", group="authorization.k8s.io")
+    for verb, resource, group in (
+        ("create", "subjectaccessreviews", "authorization.k8s.io"),
+        ("create", "rolebindings", "rbac.authorization.k8s.io"),
+        ("impersonate", "serviceaccounts", ""),
+        ("update", "imagestreams/status", GROUP),
+    ):
+        assert not may(found, verb, resource, group=group), resource
+
+
+def test_everybody_who_is_known_may_read_discovery_and_ask_about_themselves() -> None:
+    found = policy_of([])
+    stranger = User("stranger", "", (AUTHENTICATED,))
+    for path in ("/", "/api", "/api/v1", "/apis", "/apis/image.openshift.io/v1", "/oapi/v1", "/openapi/v2", "/version"):
+        assert found.allows_path(stranger, "get", path)
+        assert not found.allows_path(stranger, "post", path)
+    for resource in ("selfsubjectaccessreviews", "selfsubjectrulesreviews"):
+        assert found.allows(stranger, Action("create", "authorization.k8s.io", resource))
+    assert found.allows(stranger, Action("create", "authentication.k8s.io", "selfsubjectreviews"))
+    assert found.allows(stranger, Action("get", "user.openshift.io", "users", name="~"))
+    assert not found.allows(stranger, Action("get", "user.openshift.io", "users", name="jane"))
+    anybody = User("system:anonymous", "", ("system:unauthenticated",))
+    assert found.allows_path(anybody, "get", "/version")
+    assert not found.allows_path(anybody, "get", "/apis")
+    assert not found.allows(anybody, Action("create", "authorization.k8s.io", "selfsubjectaccessreviews"))
