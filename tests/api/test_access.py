@@ -22,7 +22,7 @@ KEY = jwk.RSAKey.generate_key(2048, {"kid": "k1"})
 USERS = {"viewer": "view", "editor": "edit", "pusher": "image-pusher", "admin": "admin"}
 """Who has which role in the namespace `team`."""
 TOKENS = (
-    "".join(f"{name}-token,{name},\n" for name in [*USERS, "other", "namer", "updater"])
+    "".join(f"{name}-token,{name},\n" for name in [*USERS, "other", "namer", "updater", "helper"])
     + 'root-token,root,,"system:masters"\n'
 )
 BINDING = """apiVersion: rbac.authorization.k8s.io/v1
@@ -56,6 +56,32 @@ kind: RoleBinding
 metadata: {name: updates, namespace: team}
 roleRef: {kind: Role, name: updates}
 subjects: [{kind: User, name: updater}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: helpers}
+rules:
+- {verbs: [impersonate], apiGroups: [""], resources: [users], resourceNames: [viewer, editor]}
+- {verbs: [impersonate], apiGroups: [""], resources: [groups], resourceNames: [devs]}
+- {verbs: [impersonate], apiGroups: [authentication.k8s.io], resources: [userextras/why], resourceNames: [ticket]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: helpers}
+roleRef: {kind: ClusterRole, name: helpers}
+subjects: [{kind: User, name: helper}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: robots, namespace: team}
+rules:
+- {verbs: [impersonate], apiGroups: [""], resources: [serviceaccounts]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: robots, namespace: team}
+roleRef: {kind: Role, name: robots}
+subjects: [{kind: User, name: helper}]
 """
 
 
@@ -300,6 +326,15 @@ def test_who_may_only_update_makes_nothing_new(client: FlaskClient) -> None:
         refused = client.put(f"{space}/{resource}/web:fresh", json=body, headers=who)
         assert refused.status_code == 403
         assert f'cannot create resource "{resource}"' in refused.get_json()["message"]
+        kind = {"imagestreamtags": "ImageStreamTag", "imagetags": "ImageTag"}[resource]
+        whole = json.dumps({"apiVersion": "image.openshift.io/v1", "kind": kind, **body})
+        for media in ("apply-patch+yaml", "merge-patch+json", "strategic-merge-patch+json"):
+            for name in ("web:fresh", "fresh:fresh"):
+                path = f"{space}/{resource}/{name}?fieldManager=me"
+                told = whole.replace("web:fresh", name)
+                refused = client.patch(path, data=told, content_type=f"application/{media}", headers=who)
+                assert refused.status_code in (403, 404), (resource, media, name)
+    assert len(client.get(f"{space}/imagestreams", headers=bearer("root-token")).get_json()["items"]) == 1
     whole = b"apiVersion: image.openshift.io/v1\nkind: ImageStream\nmetadata: {name: fresh}\n"
     path, kind = f"{space}/imagestreams/fresh?fieldManager=me", "application/apply-patch+yaml"
     assert client.patch(path, data=whole, content_type=kind, headers=who).status_code == 403
@@ -426,6 +461,37 @@ def test_nobody_acts_as_another_without_the_right_to(client: FlaskClient) -> Non
     assert client.get(path, headers=headers).get_json()["metadata"]["name"] == "viewer"
     assert client.get(f"{IMAGE}/namespaces/team/imagestreams", headers=headers).status_code == 200
     assert client.get(f"{IMAGE}/namespaces/elsewhere/imagestreams", headers=headers).status_code == 403
+
+
+ROBOT = "system:serviceaccount"
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"User": "viewer"}, 200),
+        ({"User": "editor", "Group": "devs"}, 200),
+        ({"User": "viewer", "Extra-Why": "ticket"}, 200),
+        ({"User": f"{ROBOT}:team:builder"}, 200),
+        ({"User": "admin"}, 403),
+        ({"User": "root"}, 403),
+        ({"User": "viewer", "Group": "system:masters"}, 403),
+        ({"User": "viewer", "Group": "devs,system:masters"}, 403),
+        ({"User": "viewer", "Uid": "7"}, 403),
+        ({"User": "viewer", "Extra-Why": "ticket, other"}, 403),
+        ({"User": "viewer", "Extra-Other": "ticket"}, 403),
+        ({"User": f"{ROBOT}:elsewhere:builder"}, 403),
+        ({"User": f"{ROBOT}:team:builder:x"}, 403),
+        ({"User": "system:anonymous"}, 403),
+    ],
+)
+def test_who_may_act_as_some_acts_as_no_others(client: FlaskClient, headers: dict[str, str], code: int) -> None:
+    wanted = {f"Impersonate-{name}": value for name, value in headers.items()}
+    answer = client.get("/apis/user.openshift.io/v1/users/~", headers=bearer("helper-token") | wanted)
+    assert answer.status_code == code
+    if code == 200:
+        assert answer.get_json()["metadata"]["name"] == headers["User"]
+    assert client.get("/apis", headers=bearer("helper-token") | wanted).status_code == code
 
 
 def test_whoever_acts_as_another_stands_beside_them_in_the_log(client: FlaskClient) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import Service
 
 TARGET = "/apis/image.openshift.io/v1/namespaces/team/imagestreams"
 ROOT, JOE = "Authorization: Bearer root-token", "Authorization: Bearer joe-token"
@@ -15,8 +16,6 @@ ROOT, JOE = "Authorization: Bearer root-token", "Authorization: Bearer joe-token
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Where a service listens that knows root, who may do everything, and joe, who may do nothing."""
-    from conftest import Service  # noqa: PLC0415 (for one service for the whole module)
-
     directory = tmp_path_factory.mktemp("wire")
     (directory / "tokens").write_text('root-token,root,0,"system:masters"\njoe-token,joe,1\n')
     service = Service(directory, ("--token-auth-file", str(directory / "tokens")), {})
