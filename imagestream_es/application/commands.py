@@ -34,6 +34,7 @@ from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
 from imagestream_es.domain.references import stream_repository
 from imagestream_es.domain.tags import ImageGuard, TagEvent, TagEventCondition, TagReference
+from imagestream_es.persistence import idempotency
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import StreamView, image_at, stream_at, view_at
 
@@ -126,7 +127,11 @@ class Commands:
     ) -> R:
         if (done := caller.done) is not None:
             return self.writer.recall(lambda rows: recall(rows, done))
-        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, caller.claim), dry=dry)
+        claim = caller.claim
+        if claim is not None and look is not None and not dry:
+            # What is answered now is what a retry will be answered, whatever others do in between.
+            look = lambda rows, _: recall(rows, idempotency.find(rows, [claim.id])[claim.id])  # noqa: E731
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, claim), dry=dry)
 
     # --- streams
 

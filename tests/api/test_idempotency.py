@@ -174,53 +174,44 @@ def same(first: TestResponse, again: TestResponse) -> None:
     assert again.headers[REPLAYED] == "true"
 
 
-@pytest.mark.parametrize("write", [*WRITES.values(), *IN_VAIN.values()], ids=[*WRITES, *IN_VAIN])
-@pytest.mark.parametrize("meanwhile", [lambda _: None, turn_everything_over], ids=["at once", "later"])
-def test_a_retry_gets_the_first_answer_and_makes_no_event(
-    web: FlaskClient, write: Write, meanwhile: Callable[[FlaskClient], None]
-) -> None:
+@pytest.mark.parametrize("name", [*WRITES, *IN_VAIN])
+def test_a_retry_gets_the_first_answer_and_makes_no_event(web: FlaskClient, name: str) -> None:
+    write = (WRITES | IN_VAIN)[name]
+    before = len(log(web))
     first = write(web, ONCE)
     assert first.status_code in (200, 201), first.get_json()
-    meanwhile(web)
+    made = log(web)[before:]
+    assert bool(made) == (name in WRITES)
+    assert {(event.by.key, len(event.by.fingerprint)) for event in made} <= {("once", 32)}
+    same(first, write(web, ONCE))
+    turn_everything_over(web)
     before = len(log(web))
     same(first, write(web, ONCE))
     assert len(log(web)) == before
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_was_done_in_whatever_order_each_retry_gets_its_first_answer(web: FlaskClient, seed: int) -> None:
-    choice = random.Random(seed)
+def test_whatever_was_done_by_many_at_once_each_retry_gets_its_first_answer(web: FlaskClient, seed: int) -> None:
     writes = [*WRITES.items(), *IN_VAIN.items()]
     done = []
-    for number in range(40):
-        name, write = choice.choice(writes)
-        first = write(web, {KEY: f"key-{number}"})
-        if first.status_code in (200, 201):
-            done.append((f"key-{number}", name, write, first))
+
+    def work(number: int) -> None:
+        choice, client = random.Random(f"{seed}/{number}"), client_of(web)
+        for turn in range(15):
+            name, write = choice.choice(writes)
+            first = write(client, {KEY: f"{number}-{turn}"})
+            assert first.status_code < 500
+            if first.status_code < 300:
+                done.append((f"{number}-{turn}", name, write, first))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert len(done) > 10
     before = len(log(web))
-    choice.shuffle(done)
-    for key, name, write, first in done:
+    for key, name, write, first in sorted(done, key=lambda one: one[0]):
         again = write(web, {KEY: key})
         assert (name, again.status_code, again.get_json()) == (name, first.status_code, first.get_json())
-    assert len(log(web)) == before
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_the_key_stands_in_every_event_of_the_write(web: FlaskClient, write: Write) -> None:
-    before = len(log(web))
-    plain = write(web, ONCE)
-    events = log(web)[before:]
-    assert events
-    assert {event.by.key for event in events} == {"once"}
-    assert len({event.by.fingerprint for event in events}) == 1
-    assert plain.status_code in (200, 201)
-
-
-@pytest.mark.parametrize("write", IN_VAIN.values(), ids=IN_VAIN)
-def test_a_write_in_vain_makes_no_event(web: FlaskClient, write: Write) -> None:
-    before = len(log(web))
-    assert write(web, ONCE).status_code in (200, 201)
+        assert again.headers[REPLAYED] == "true"
     assert len(log(web)) == before
 
 
