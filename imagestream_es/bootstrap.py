@@ -244,7 +244,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         stack.callback(writer.close)
         hub.start()
         commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
-        transport, secrets = Transport(Addresses(settings.import_allow)), PullSecrets(settings.pull_secrets)
+        transport = Transport(Addresses(settings.import_allow), guarded=settings.registries)
+        secrets = PullSecrets(settings.pull_secrets)
         imports = Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags)
         controller = _import_controller(settings, queries, hub, imports)
         if controller is not None:

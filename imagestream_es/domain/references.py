@@ -12,7 +12,7 @@ that Kubernetes servers use, without the "Invalid value" around them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -142,9 +142,14 @@ def stream_behind(pull_spec: str, registries: Collection[str]) -> tuple[str, str
         reference = DockerImageReference.parse(pull_spec)
     except InvalidReference:
         return None
-    if not reference.namespace or _place_of_host(reference.registry) not in map(_place_of_host, registries):
+    if not reference.namespace or not is_one_of(reference.registry, registries):
         return None
     return reference.namespace, reference.name
+
+
+def is_one_of(host: str, hosts: Iterable[str]) -> bool:
+    """Whether a host, with its port if it has one, is one of these in whatever spelling."""
+    return _place_of_host(host) in map(_place_of_host, hosts)
 
 
 def _place_of_host(host: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
+from imagestream_es.domain.references import is_one_of
 from imagestream_es.registry.addresses import Addresses
 from imagestream_es.registry.budget import Budget
 from imagestream_es.registry.errors import BadAnswer, NoTls, Unreachable
@@ -99,10 +100,16 @@ class Answer:
 
 
 class Transport:
-    """Sends requests to hosts that `addresses` lets through; `trust` holds the certificate authorities."""
+    """Sends requests to hosts that `addresses` lets through; `trust` holds the certificate authorities.
 
-    def __init__(self, addresses: Addresses, trust: ssl.SSLContext | None = None) -> None:
+    No other host may redirect to those that are `guarded`: who may read them is asked when they are named.
+    """
+
+    def __init__(
+        self, addresses: Addresses, trust: ssl.SSLContext | None = None, guarded: Collection[str] = ()
+    ) -> None:
         self._addresses = addresses
+        self._guarded = guarded
         self._trust = trust or ssl.create_default_context()
         self._no_trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._no_trust.check_hostname = False
@@ -133,6 +140,8 @@ class Transport:
             if target.scheme == "http" and url.scheme == "https":
                 raise BadAnswer("the registry redirects from https to http")
             if target.origin != url.origin:
+                if is_one_of(target.authority, self._guarded) and not is_one_of(url.authority, self._guarded):
+                    raise BadAnswer(f"the registry redirects to {target.authority}, which must be named itself")
                 authorization = ""
             url = target
         raise BadAnswer(f"the registry redirects more than {MAX_REDIRECTS} times")

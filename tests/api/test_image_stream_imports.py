@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_registry import FakeRegistry, Page, fake_registry
+from fake_registry import FakeRegistry, Page, fake_registry, moved
 from flask.testing import FlaskClient
 
 from api import create_app
@@ -377,3 +377,28 @@ def test_an_import_uses_the_secrets_of_its_namespace_only(client, registry, tmp_
     assert mine["status"]["images"][0]["status"]["status"] == "Success"
     assert theirs["status"]["images"][0]["status"]["reason"] == "Unauthorized"
     assert "hunter2" not in json.dumps([mine, theirs])
+
+
+# --- the internal registry
+
+
+def test_an_import_from_outside_does_not_end_in_the_internal_registry(registry, tmp_path) -> None:
+    with fake_registry() as internal:
+        internal.push("secret/app", "v1")
+        registry.pages["/v2/team/app/manifests/v1"] = moved(f"{internal.url}/v2/secret/app/manifests/v1")
+        settings = Settings(
+            data_dir=tmp_path / "data",
+            import_allow=("127.0.0.1",),
+            internal_registry=internal.host,
+            import_controller="off",
+        )
+        app = create_app(settings)
+        try:
+            _, answer = post(app.test_client(), body(image(f"{registry.host}/team/app:v1", "latest")))
+            (result,) = answer["status"]["images"]
+            assert result["status"]["status"] == "Failure"
+            assert [path for path in internal.paths if "secret" in path] == []
+            _, answer = post(app.test_client(), body(image(f"{internal.host}/secret/app:v1", "latest")))
+            assert answer["status"]["images"][0]["status"]["status"] == "Success"
+        finally:
+            app.extensions["imagestream"].close()

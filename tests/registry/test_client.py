@@ -36,7 +36,7 @@ from imagestream_es.registry.errors import (
     Unknown,
     Unreachable,
 )
-from imagestream_es.registry.transport import MAX_REDIRECTS, Transport, Url
+from imagestream_es.registry.transport import MAX_REDIRECTS, Answer, Transport, Url
 
 PLENTY = 2**30
 DEV = Credentials("dev", "hunter2")
@@ -376,6 +376,23 @@ def test_a_blob_may_be_somewhere_else(registry, more, status):
     registry.pages[f"/v2/team/app/blobs/{sha256(b'{}')}"] = moved(f"{storage.url}/signed?token=1", status)
     assert asking(registry).document("team/app", sha256(b"{}")) == b"{}"
     assert storage.paths == ["/signed?token=1"]
+
+
+def test_nobody_else_redirects_to_a_registry_that_is_guarded(registry, more):
+    internal = more()
+    internal.pages["/v2/secret/app/manifests/v1"] = Page(body=b"{}")
+    internal.pages["/v2/team/app/manifests/v1"] = moved("/v2/team/app/manifests/v2")
+    internal.pages["/v2/team/app/manifests/v2"] = Page(body=b"{}")
+    registry.pages["/there"] = moved(f"{internal.url}/v2/secret/app/manifests/v1")
+    transport = Transport(Addresses(["127.0.0.1"]), guarded=["registry.example.com", internal.url[len("http://") :]])
+
+    def get(url: str) -> Answer:
+        return transport.get(Url.parse(url), {}, "", 100, Budget(5, PLENTY), insecure=True)
+
+    with pytest.raises(BadAnswer, match="must be named itself"):
+        get(f"{registry.url}/there")
+    assert internal.requests == []
+    assert get(f"{internal.url}/v2/team/app/manifests/v1").status == 200
 
 
 def test_credentials_do_not_follow_a_redirect_to_another_server(registry, more):
