@@ -18,6 +18,7 @@ from api.access import Identity, allows, authenticate, authorize, forbidden, ide
 from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
+from api.drawn import Text, drawn
 from api.errors import Refusal, invalid, qualified, status
 from api.idempotency import KEY, REPLAYED, once, recalled, take_key
 from api.kept import Kept
@@ -35,7 +36,6 @@ from api.watch import Watch, options_of
 from imagestream_es.access.gate import Gate
 from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
-from imagestream_es.application.freshness import Stamps
 from imagestream_es.application.limits import TooMany
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.bootstrap import Services
@@ -528,30 +528,33 @@ def _write(request: Request, target: Resource, resource: Resource, call: Call, f
 
 
 def _read(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
-    stamps = _stamps(target, call, form)
-    answer = _handle(request, target, call, resource)
-    shown, form = _shown(answer, form, target, resource, call)
-    position = int(shown["metadata"].get("resourceVersion", 0)) if answer.is_list else 0
-    ready = Ready(encode(shown, form), form.content_type, request.headers.get("Accept-Encoding", ""), position)
-    if stamps is not None and _is_whole(ready, answer):
+    stamps = None
+    if target.told_by is not None and form is not Form.TABLE and _is_about_now(call):  # tables tell ages
+        stamps = call.services.freshness.stamps(target.told_by(call))
+    text = _text(request, target, resource, call, form)
+    ready = Ready(text.text, form.content_type, request.headers.get("Accept-Encoding", ""), text.position)
+    if stamps is not None and text.whole and ready.position == text.position:
         about = told(request)
         about.kept = Kept(ready, stamps, call.action, about.name)
     status, headers, body = ready.answer(request.environ)
     return Response(body, status, headers)
 
 
-def _stamps(target: Resource, call: Call, form: Form) -> Stamps | None:
-    """Stamps of what a read will tell of, if its answer can be given again: one about now, and not of ages."""
-    if target.told_by is None or form is Form.TABLE or call.at is not None:
-        return None
-    if not call.args.keys() <= ABOUT_NOW or call.args.get("resourceVersion", "") not in ("", "0"):
-        return None
-    return call.services.freshness.stamps(target.told_by(call))
+def _is_about_now(call: Call) -> bool:
+    return call.at is None and call.args.keys() <= ABOUT_NOW and call.args.get("resourceVersion", "") in ("", "0")
 
 
-def _is_whole(ready: Ready, answer: Answer) -> bool:
-    """Whether an answer can be given again: of lists those whose position can be told anew, and that end."""
-    return not answer.is_list or (ready.position > 0 and "continue" not in answer.body["metadata"])
+def _text(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Text:
+    """What answers a read."""
+    check_path(call)
+    text = drawn(target, call) if form is Form.JSON and _is_about_now(call) else None
+    if text is not None:
+        return text
+    answer = _handle(request, target, call, resource)
+    shown, form = _shown(answer, form, target, resource, call)
+    metadata = shown["metadata"]
+    position = int(metadata.get("resourceVersion", 0)) if answer.is_list else 0
+    return Text(encode(shown, form), position, "continue" not in metadata)
 
 
 def _shown(answer: Answer, form: Form, target: Resource, resource: Resource, call: Call) -> tuple[dict[str, Any], Form]:

@@ -10,6 +10,7 @@ from marshmallow import Schema
 
 from api.call import Answer, Call
 from api.selectors import FieldValue
+from imagestream_es.application.drawings import Pen
 from imagestream_es.application.freshness import Subject
 from imagestream_es.application.queries import Listed
 
@@ -31,10 +32,11 @@ class Resource:
     image its wire shape, for watches. `list` answers a list page by page, where all of it is too much, and `tells`
     the objects that came with the events behind one position up to another, for watches of what never changes.
     `told_by` are the subjects that an answer to get or list depends on, if it depends on nothing else: such are kept.
-    What is `as_of` can be read as of any moment. A list that answers a question has an example of it as `question`, a
-    field selector. `parameters` are what a list may be asked beside, with a
-    description of each. `schema` is that of the kind. `create` and `update` take the decoded body; `base` answers
-    the object that a patch is applied to, for `update` to write. Writes of what is `guarded` can be bound to the
+    With a `pen`, the objects are streams, and drawn as JSON at once where that is asked for. What is `as_of` can be
+    read as of any moment. A list that answers a question has an example of it as `question`, a field selector.
+    `parameters` are what a list may be asked beside, with a description of each. `schema` is that of the kind.
+    `create` and `update` take the decoded body; `base` answers the object that a patch is applied to, for `update`
+    to write. Writes of what is `guarded` can be bound to the
     image that the tag names. A verb without a handler is not offered.
     """
 
@@ -46,6 +48,7 @@ class Resource:
     legacy: bool = True
     get: Handler | None = None
     told_by: Callable[[Call], Sequence[Subject]] | None = None
+    pen: Callable[[Call], Pen] | None = None
     find: Finder | None = None
     fields: Fields = field(default_factory=dict)
     list: Handler | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from api.access import CERTIFICATE, allows, impersonates
 from api.errors import Refusal
 from api.guards import check
-from api.kept import Answers
+from api.kept import Kept
 from api.ready import reads_gzip
 from api.told import Told, told_in
 from imagestream_es.access.gate import Unauthenticated
@@ -28,12 +28,11 @@ class Shortcut:
     def __init__(self, app: Any, services: Services) -> None:
         self._app = app
         self._services = services
-        self._answers = Answers(services.settings.answer_memory.bytes)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
-        key, told = _key(environ), told_in(environ)
-        kept = None if key is None else self._answers.get(key)
+        key, told, memory = _key(environ), told_in(environ), self._services.memory
+        kept: Kept | None = None if key is None else memory.get(key)
         if kept is not None:
             position = self._services.freshness.holds_at(kept.stamps)
             if position is not None and kept.ready.fits(position):
@@ -46,7 +45,7 @@ class Shortcut:
                     return body
         answer: Iterable[bytes] = self._app(environ, start_response)
         if key is not None and told.kept is not None:
-            self._answers.put(key, told.kept)
+            memory.put(key, told.kept, told.kept.ready.size)
         return answer
 
     def _admit(self, environ: Mapping[str, Any], action: Action, told: Told) -> Callable[[], None] | None:

@@ -17,6 +17,7 @@ from imagestream_es.access.oidc import Claims, KeyFile, KeySource, Oidc, Provide
 from imagestream_es.access.policy import manifests_in, policy_of
 from imagestream_es.access.tokens import TokenFile
 from imagestream_es.application.commands import Commands
+from imagestream_es.application.drawings import Drawings
 from imagestream_es.application.freshness import Freshness
 from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
@@ -26,6 +27,7 @@ from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
 from imagestream_es.application.pushes import Pushes
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.recent import Recent
 from imagestream_es.application.sweep import Sweeper
 from imagestream_es.application.tally import Tally
 from imagestream_es.application.webhook import Webhook
@@ -60,6 +62,8 @@ class Services:
     gate: Gate
     limits: Limits
     freshness: Freshness
+    memory: Recent
+    drawings: Drawings
     hub: Hub
     import_controller: ImportController | None
     webhook: Webhook
@@ -237,7 +241,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
             hub.committed(head)
             witness.committed(head)
 
-        freshness = Freshness(store if settings.database_url else None)
+        memory = Recent(settings.answer_memory.bytes)
+        freshness = Freshness(store, shared=bool(settings.database_url))
         writer = Writer(store, settings.internal_registry, committed, settings.registries[1:], freshness)
         witness.start(writer.refuse)
         writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
@@ -275,6 +280,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         gate,
         Limits(settings.user_requests_per_second, settings.user_concurrency),
         freshness,
+        memory,
+        Drawings(queries, memory),
         hub,
         controller,
         Webhook(pushes, tally, clock, sweeper.noticed),

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from imagestream_es.application.commands import Caller, Commands, Expected, TagWrite
+from imagestream_es.application.drawings import Drawings
 from imagestream_es.application.freshness import Freshness
 from imagestream_es.application.history import History
 from imagestream_es.application.hub import Hub
 from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
 from imagestream_es.application.queries import Queries
+from imagestream_es.application.recent import Recent
 from imagestream_es.application.writer import Writer
 from imagestream_es.domain.errors import DomainError
 from imagestream_es.domain.events import Origin
@@ -116,6 +118,8 @@ class World:
         self.principals = Principals(self.store, self.clock)
         self.limits = Limits(None, None)
         self.freshness = Freshness()
+        self.memory = Recent(1 << 20)
+        self.drawings = Drawings(self.queries, self.memory)
         self._start()
 
     def _start(self) -> None:

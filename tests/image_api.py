@@ -16,7 +16,7 @@ from api import create_app
 from imagestream_es.application.commands import NOTHING_EXPECTED
 from imagestream_es.bootstrap import access
 from imagestream_es.domain.image_stream import DesiredStream
-from imagestream_es.settings import Settings, Size
+from imagestream_es.settings import Settings
 
 BASE = "/apis/image.openshift.io/v1"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -26,32 +26,28 @@ PARTIAL = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 class _Present:
     """What the API takes for the service: the world that is looked at now."""
 
+    settings = Settings(internal_registry=REGISTRY, access_log="off")
     imports = None
     witness = SimpleNamespace(check=lambda: None)
+    gate = access(settings)[0]
 
-    def __init__(self, world: World, memory: Size) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.settings = Settings(internal_registry=REGISTRY, access_log="off", answer_memory=memory)
-        self.gate = access(self.settings)[0]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.world, name)
 
 
-_apps: dict[Size, Flask] = {}
+_apps: list[Flask] = []
 
 
-def client_of(world: World, *, memory: Size = Settings.answer_memory) -> FlaskClient:
-    """A client of the API over a world. There is one API, for its routes take long to make: it shows one world.
-
-    There is one more for each other `memory` for kept answers.
-    """
-    app = _apps.get(memory)
-    if app is None:
-        services: Any = _Present(world, memory)
-        app = _apps[memory] = create_app(services.settings, services)
-    app.extensions["imagestream"].world = world
-    return app.test_client()
+def client_of(world: World) -> FlaskClient:
+    """A client of the API over a world. There is one API, for its routes take long to make: it shows one world."""
+    if not _apps:
+        services: Any = _Present(world)
+        _apps.append(create_app(services.settings, services))
+    _apps[0].extensions["imagestream"].world = world
+    return _apps[0].test_client()
 
 
 # --- commands; each answers where the log ends then

@@ -225,7 +225,7 @@ class Scenario:
 
     def _happened(self, event: StreamEvent, changes: Sequence[TagChange]) -> None:
         self._log.append(event)
-        self.shown = evolve_histories(self.shown, changes)
+        self.shown = evolve_histories(self.shown, changes, lambda entry: entry)
         if self.stream.exists:
             self.world.streams[NAMESPACE, NAME] = self.shown
         else:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
 from api.resource import Fields, Resource
 from api.resources.options import delete_expected, recorded
 from api.schemas.image import content_of
-from api.schemas.image_stream import ImageStreamSchema, SentStream, image_stream_json
+from api.schemas.image_stream import ImageStreamSchema, SentStream, entries_text, image_stream_json
 from api.schemas.meta import Meta, problems_of, stream_meta
 from imagestream_es.application.commands import Caller
+from imagestream_es.application.drawings import Pen
 from imagestream_es.application.freshness import STREAMS, Subject
 from imagestream_es.application.queries import Listed
 from imagestream_es.domain.errors import FieldProblem, Invalid, NotFound, Problem
@@ -34,7 +37,18 @@ CONFIG_TYPES = {
 def shown(call: Call, view: StreamView) -> dict[str, Any]:
     """A stream in wire shape."""
     settings = call.services.settings
-    return image_stream_json(view, settings.internal_registry, settings.external_registry or "")
+    return image_stream_json(view.stream, view.items, settings.internal_registry, settings.external_registry or "")
+
+
+def pen(call: Call) -> Pen:
+    """How streams are drawn as JSON."""
+    settings = call.services.settings
+
+    def draw(stream: ImageStream, histories: Mapping[str, bytes]) -> bytes:
+        shown = image_stream_json(stream, histories, settings.internal_registry, settings.external_registry or "")
+        return orjson.dumps(shown)
+
+    return Pen(entries_text, draw)
 
 
 def _found(call: Call) -> StreamView:
@@ -82,7 +96,7 @@ def owning(call: Call, meta: Meta | None = None) -> Caller:
     """The caller, who owns of a stream what this request changes; `meta` may bring managedFields of its own."""
 
     def wire(stream: ImageStream) -> dict[str, Any]:
-        shown = image_stream_json(StreamView(stream, {}), "", "")
+        shown = image_stream_json(stream, {}, "", "")
         return {"metadata": shown["metadata"], "spec": shown["spec"]}
 
     def ownership(before: ImageStream | None, after: ImageStream) -> list[dict[str, Any]]:
@@ -215,6 +229,7 @@ IMAGE_STREAMS = Resource(
     get=get,
     find=find,
     told_by=told_by,
+    pen=pen,
     fields=FIELDS,
     shown=shown,
     schema=SCHEMA,

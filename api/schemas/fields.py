@@ -6,6 +6,7 @@ import re
 from calendar import timegm
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
@@ -242,5 +243,14 @@ def print_time(seconds: int | None) -> str | None:
     """RFC 3339 text, UTC, of seconds since the epoch; None of None."""
     if seconds is None:
         return None
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.year:04d}-{moment:%m-%dT%H:%M:%SZ}"
+    hours, rest = divmod(seconds, 3600)  # long histories have thousands of times
+    return _hour(hours) + _IN_HOUR[rest]
+
+
+@lru_cache(maxsize=4096)
+def _hour(hours: int) -> str:
+    moment = datetime.fromtimestamp(hours * 3600, UTC)
+    return f"{moment.year:04d}-{moment:%m-%dT%H}:"
+
+
+_IN_HOUR = [f"{second // 60:02d}:{second % 60:02d}Z" for second in range(3600)]

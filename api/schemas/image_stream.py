@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import orjson
 from marshmallow import post_load
 from msgspec import Struct
 
 from api.schemas.fields import Flag, Many, One, Text, TextMap, Time, Whole, print_time
 from api.schemas.meta import NO_META, KindSchema, Meta, Wire, stream_meta
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
+from imagestream_es.domain.past import EntryRow
 from imagestream_es.domain.tags import (
     LEGACY,
     SOURCE,
@@ -19,7 +21,6 @@ from imagestream_es.domain.tags import (
     TagEventCondition,
     TagReference,
 )
-from imagestream_es.projections.past import StreamView
 
 History = tuple[tuple[TagEvent, ...], tuple[TagEventCondition, ...]]
 
@@ -305,9 +306,28 @@ def condition_json(condition: TagEventCondition) -> dict[str, Any]:
     }
 
 
-def history_json(tag: str, items: Iterable[TagEvent], conditions: Sequence[TagEventCondition]) -> dict[str, Any]:
-    """The history of one tag as the API shows it."""
-    shown: dict[str, Any] = {"tag": tag, "items": [tag_event_json(item) for item in items] or None}
+def entries_text(base: str, rows: Iterable[EntryRow]) -> bytes:
+    """The entries of a history as JSON, with commas between; `base` is the default repository."""
+    entries = [
+        {
+            "created": print_time(created),
+            "dockerImageReference": f"{base}@{image}" if reference is None else reference,
+            "image": image,
+            "generation": generation,
+        }
+        for _, _, created, reference, image, generation in rows
+    ]
+    return orjson.dumps(entries)[1:-1]
+
+
+def history_json(
+    tag: str, items: Iterable[TagEvent] | bytes, conditions: Sequence[TagEventCondition]
+) -> dict[str, Any]:
+    """The history of one tag as the API shows it; entries that are text already stay it."""
+    if isinstance(items, bytes):
+        shown: dict[str, Any] = {"tag": tag, "items": orjson.Fragment(b"[%b]" % items) if items else None}
+    else:
+        shown = {"tag": tag, "items": [tag_event_json(item) for item in items] or None}
     if conditions:
         shown["conditions"] = [condition_json(condition) for condition in conditions]
     return shown
@@ -318,9 +338,10 @@ def own_repository(stream: ImageStream, registry: str) -> str:
     return f"{registry}/{stream.namespace}/{stream.name}" if registry else stream.source_repository
 
 
-def image_stream_json(view: StreamView, registry: str, external: str) -> dict[str, Any]:
+def image_stream_json(
+    stream: ImageStream, histories: Mapping[str, Iterable[TagEvent] | bytes], registry: str, external: str
+) -> dict[str, Any]:
     """A stream as the API shows it; `registry` and `external` are the registries' hosts, "" without."""
-    stream = view.stream
     spec: dict[str, Any] = {"lookupPolicy": {"local": stream.local_lookup}}
     if stream.source_repository:
         spec["dockerImageRepository"] = stream.source_repository
@@ -329,11 +350,11 @@ def image_stream_json(view: StreamView, registry: str, external: str) -> dict[st
     status: dict[str, Any] = {"dockerImageRepository": own_repository(stream, registry)}
     if external:
         status["publicDockerImageRepository"] = f"{external}/{stream.namespace}/{stream.name}"
-    histories = [
-        history_json(name, view.items.get(name, ()), tag.conditions)
+    tags = [
+        history_json(name, histories.get(name, ()), tag.conditions)
         for name, tag in sorted(stream.tags.items())
-        if tag.conditions or view.items.get(name)
+        if tag.conditions or histories.get(name)
     ]
-    if histories:
-        status["tags"] = histories
+    if tags:
+        status["tags"] = tags
     return {"metadata": stream_meta(stream), "spec": spec, "status": status}

@@ -5,17 +5,20 @@ writer takes them away before it commits and gives none until it has: so nobody 
 has seen what is, and what was read from an old snapshot never counts as new.
 
 Where several processes write to one database, what the others did is looked up in the log before stamps are trusted.
+Where they don't, another one may still replace the views, as a replay does: that is looked for now and then.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from eventsourcing.persistence import PersistenceError
 
-from imagestream_es.persistence.store import Store
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.store import Rows, Store
 
 Subject = str
 """What may change: a stream (`namespace/name`), an image (its name), or one of those that follow."""
@@ -31,6 +34,9 @@ MOST = 100_000
 FARTHEST = 10_000
 """Events of other processes that are looked at one by one; behind more of them nothing holds any more."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks for what others did, where nobody else writes events."""
+
 Stamps = Sequence[tuple[Subject, object]]
 
 
@@ -43,11 +49,17 @@ def changed_by(originator: str, version: int) -> tuple[Subject, ...]:
 
 
 class Freshness:
-    """The stamps of a service. `shared` is the store if other processes write to it too."""
+    """The stamps of a service; `shared` if other processes write to its store too. `now` is in seconds."""
 
-    def __init__(self, shared: Store | None = None) -> None:
+    def __init__(
+        self, store: Store | None = None, *, shared: bool = False, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
         self._shared = shared
+        self._now = now
+        self._due = float("-inf") if store is not None else float("inf")
         self._head = 0
+        self._replays = -1
         self._stamps: dict[Subject, object] = {}
         self._changing: set[Subject] = set()
         self._lock = threading.Lock()
@@ -63,7 +75,7 @@ class Freshness:
 
     def holds_at(self, stamps: Stamps) -> int | None:
         """A position, as new as can be, at which what was read is still so; None if it is not, or nobody knows."""
-        if self._shared is not None and not self._look_around(self._shared):
+        if (self._shared or self._now() >= self._due) and not self._look_around():
             return None
         head, now = self._head, self._stamps  # first the position: what holds afterwards held there
         for subject, stamp in stamps:
@@ -80,33 +92,36 @@ class Freshness:
                 self._stamps.pop(subject, None)
         try:
             yield
-            if self._shared is None:
+            if not self._shared:
                 self._head = head
         finally:
             with self._lock:
                 self._changing.clear()
 
-    def forget(self) -> None:
-        """Nothing that was read before holds any more."""
-        with self._lock:
-            self._stamps.clear()
-
-    def _look_around(self, store: Store) -> bool:
-        """Take note of what other processes have committed; answers whether that could be read."""
+    def _look_around(self) -> bool:
+        """Take note of what other processes have done; answers whether that could be read."""
+        assert self._store is not None
         after = self._head
         try:
-            with store.reading() as rows:
-                head = rows.head()
-                near = head - after <= FARTHEST
-                events = rows.originators(after, head) if near and head > after else []
+            with self._store.reading() as rows:
+                head, replays = read_model.standing(rows)
+                events = self._events(rows, after, head) if self._shared else []
         except PersistenceError:
             return False
-        if head > after:
-            with self._lock:
-                if not near:
-                    self._stamps.clear()
-                for event in events:
-                    for subject in changed_by(*event):
-                        self._stamps.pop(subject, None)
+        with self._lock:
+            if events is None or replays != self._replays:
+                self._stamps.clear()
+            for event in events or ():
+                for subject in changed_by(*event):
+                    self._stamps.pop(subject, None)
+            self._replays, self._due = replays, self._now() + LOOK_EVERY
+            if self._shared:
                 self._head = max(head, self._head)
         return True
+
+    @staticmethod
+    def _events(rows: Rows, after: int, head: int) -> list[tuple[str, int]] | None:
+        """The ids and versions of what happened behind `after`; None for too much."""
+        if head - after > FARTHEST:
+            return None
+        return rows.originators(after, head) if head > after else []

@@ -23,6 +23,8 @@ All of it can be thrown away and folded again from the log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -32,6 +34,7 @@ from imagestream_es.domain.actions import MOVED, REVERTED
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.past import NOW as NOW  # noqa: PLC0414 (part of what this module offers)
+from imagestream_es.domain.past import EntryRow
 from imagestream_es.domain.tags import TagEvent
 from imagestream_es.persistence.store import Row, Rows
 
@@ -226,15 +229,33 @@ def streams(rows: Rows, namespace: str | None) -> list[ImageStream]:
     return sorted(found.values(), key=lambda stream: (stream.namespace, stream.name))
 
 
+StreamPlace = tuple[int, int, int]
+"""The number of a stream, the position of its last event, and its version after it."""
+
+
+def stream_places(rows: Rows, namespace: str | None, name: str | None = None) -> list[StreamPlace]:
+    """The places of all streams of a namespace, of all, or of one name; in the order of namespace and name."""
+    named = {"namespace": namespace, "name": name}
+    wanted = {column: value for column, value in named.items() if value is not None}
+    where = " AND ".join(["present = 1", *(f"{column} = ?" for column in wanted)])
+    query = f"SELECT id, position, version FROM streams WHERE {where} ORDER BY namespace, name"
+    return [(number, position, version) for number, position, version in rows.all(query, *wanted.values())]
+
+
+def streams_numbered(rows: Rows, numbers: Sequence[int]) -> dict[int, ImageStream]:
+    """The streams of these numbers with their tags, as many as one statement takes."""
+    found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({marks(numbers)})", *numbers)}
+    tags = f"SELECT stream, tag, document FROM tags WHERE stream IN ({marks(numbers)})"
+    for number, tag, document in rows.all(tags, *numbers):
+        found[number].tags[tag] = _decode_tag(document)
+    return found
+
+
 def each_stream(rows: Rows) -> Iterator[ImageStream]:
     """Every stream with its tags, one after another, without holding them all."""
     numbers = [number for (number,) in rows.all("SELECT id FROM streams WHERE present = 1 ORDER BY id")]
     for some in chunks(numbers):
-        found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({marks(some)})", *some)}
-        tags = f"SELECT stream, tag, document FROM tags WHERE stream IN ({marks(some)})"
-        for number, tag, document in rows.all(tags, *some):
-            found[number].tags[tag] = _decode_tag(document)
-        yield from found.values()
+        yield from streams_numbered(rows, some).values()
 
 
 def _stream(row: Row) -> ImageStream:
@@ -479,23 +500,26 @@ def shown_entries(rows: Rows, number: int, tag: str, base: str, until: int = NOW
     return tuple(entry for _, entry in _shown(rows, number, tag, base, until))
 
 
-def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
-    """The histories of all tags of streams (number to default repository) as shown at position `until`."""
-    histories: dict[int, dict[str, list[TagEvent]]] = {}
-    for numbers in chunks(sorted(bases)):
-        found = rows.each(
+def shown_rows(rows: Rows, numbers: Sequence[int], until: int = NOW) -> Iterator[tuple[int, str, list[EntryRow]]]:
+    """Each history of the tags of streams, given by number, as shown at position `until`; newest entries first."""
+    for some in chunks(numbers):
+        found = rows.all(
             "SELECT stream, tag, created, reference, image, generation FROM tag_changes"
-            f" WHERE stream IN ({marks(numbers)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
-            " ORDER BY stream, tag, position, slot",
-            *numbers,
+            f" WHERE stream IN ({marks(some)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
+            " ORDER BY stream, tag, position, slot",  # as they are stored: nothing is sorted
+            *some,
             until,
             until,
         )
-        for number, tag, *entry in found:
-            histories.setdefault(number, {}).setdefault(tag, []).append(_entry(bases[number], *entry))
-    for tags in histories.values():
-        for items in tags.values():
-            items.reverse()
+        for (number, tag), entries in groupby(found, itemgetter(0, 1)):
+            yield number, tag, list(entries)[::-1]
+
+
+def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
+    """The histories of all tags of streams (number to default repository) as shown at position `until`."""
+    histories: dict[int, dict[str, list[TagEvent]]] = {}
+    for number, tag, entries in shown_rows(rows, sorted(bases), until):
+        histories.setdefault(number, {})[tag] = [_entry(bases[number], *entry[2:]) for entry in entries]
     return histories
 
 

@@ -32,7 +32,8 @@ from imagestream_es.persistence.store import Rows
 
 T = TypeVar("T")
 
-Histories = Mapping[str, Sequence[TagEvent]]
+Pieces = Mapping[str, Sequence[T]]
+Histories = Pieces[TagEvent]
 
 NO_HISTORY: Histories = {}
 
@@ -179,19 +180,39 @@ def _evolve(view: StreamView, event: StreamEvent, position: int) -> StreamView:
     stream = view.stream.copy()
     changes = stream.apply(event)
     stream.place(event, position)
-    return StreamView(stream, evolve_histories(view.items, changes))
+    return StreamView(stream, evolve_histories(view.items, changes, _as_it_is))
 
 
-def evolve_histories(items: Histories, changes: Sequence[TagChange]) -> Histories:
-    """The histories after an event did `changes` to the tags; those before stay as they are."""
+def _as_it_is(entry: TagEvent) -> TagEvent:
+    return entry
+
+
+def evolved(
+    rows: Rows, stream: ImageStream, items: Pieces[T], until: int, draw: Callable[[TagEvent], T]
+) -> tuple[ImageStream, Pieces[T]]:
+    """A stream and the pieces of its histories, as they are at position `until` if they have not been there yet.
+
+    The first piece of a history is its newest entry alone.
+    """
+    stream = stream.copy()
+    for position, stored in rows.history(stream.id, stream.version, until):
+        event = _mapper.decode(stored.topic, stored.state)
+        assert isinstance(event, StreamEvent)
+        items = evolve_histories(items, stream.apply(event), draw)
+        stream.place(event, position)
+    return stream, items
+
+
+def evolve_histories(items: Pieces[T], changes: Sequence[TagChange], draw: Callable[[TagEvent], T]) -> Pieces[T]:
+    """The histories after an event did `changes` to the tags, new entries drawn; those before stay as they are."""
     result = dict(items)
     for change in changes:
         tag, head = change.tag, change.head
         if change.kind in (PUT, FOLLOWED, IMPORTED):
             assert head is not None
-            result[tag] = (head, *result.get(tag, ())[1 if change.folded else 0 :])
+            result[tag] = (draw(head), *result.get(tag, ())[1 if change.folded else 0 :])
         elif change.kind == REPLACED and change.items:
-            result[tag] = change.items
+            result[tag] = tuple(draw(entry) for entry in change.items)
         elif change.kind in (DROPPED, REPLACED):
             result.pop(tag, None)
     return result

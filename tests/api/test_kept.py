@@ -4,10 +4,13 @@ no look at the store."""
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,13 +20,13 @@ from image_api import PARTIAL, TABLE, client_of, create, delete, get, names, pus
 from werkzeug.test import TestResponse
 
 from api import create_app
-from api.kept import OVERHEAD, Answers, Kept
-from api.ready import WORTH_COMPRESSING, Ready
-from imagestream_es.access.policy import Action
-from imagestream_es.settings import Settings, Size
+from api.ready import WORTH_COMPRESSING
+from imagestream_es.application import drawings
+from imagestream_es.application.drawings import Drawings
+from imagestream_es.application.recent import Recent
+from imagestream_es.settings import Settings
 
 GROUP = "/apis/image.openshift.io/v1"
-NOTHING = Size(0)
 KINDS = ("imagestreams", "imagestreamtags", "imagetags")
 PATHS = (
     *KINDS,
@@ -38,6 +41,7 @@ PATHS = (
     f"namespaces/shop/imagestreamimages/web@{IMAGES[0]}",
     *(f"images/{image}" for image in IMAGES),
 )
+STREAMS = [path for path in PATHS if "imagestreams" in path and "status" not in path and "oapi" not in path]
 QUERIES: tuple[dict[str, str], ...] = ({}, {"labelSelector": "x"}, {"limit": "1"}, {"limit": "500", "version": "0"})
 
 
@@ -59,17 +63,44 @@ def told(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
 @settings(thoroughly, max_examples=25)
 @given(histories)
 def test_what_is_given_again_is_what_would_be_answered_anew(steps: list[Step]) -> None:
+    asked: list[Asked] = [(path, "application/json", {}) for path in PATHS]
+    asked += [(path, "application/yaml", {}) for path in PATHS[::4]]
+    asked += [(path, "application/json", query) for path in PATHS[:4] for query in QUERIES]
+    asked += [(path, PARTIAL, {}) for path in PATHS[:3]]
     with a_world() as world:
-        keeping, forgetful = client_of(world), client_of(world, memory=NOTHING)
-        asked = [(path, "application/json", {}) for path in PATHS]
-        asked += [(path, "application/yaml", {}) for path in PATHS[::4]]
-        asked += [(path, "application/json", query) for path in PATHS[:4] for query in QUERIES]
-        asked += [(path, PARTIAL, {}) for path in PATHS[:3]]
-        for number, _ in enumerate(world.live_through(steps)):
-            for path, accept, query in asked[number % 5 :: 5]:  # what is not asked now may be old when it is
-                anew = told(get(forgetful, path, accept, **query))
-                assert told(get(keeping, path, accept, **query)) == anew
-                assert told(get(keeping, path, accept, **query)) == anew
+        check_answers(world, steps, asked)
+
+
+@settings(thoroughly, max_examples=25)
+@given(histories)
+def test_a_history_that_grows_is_the_same_as_one_that_is_read(steps: list[Step]) -> None:
+    asked: list[Asked] = [(path, "application/json", {}) for path in STREAMS]
+    with patch.object(drawings, "LONG", 0), patch.object(drawings, "FARTHEST", 3), a_world() as world:
+        check_answers(world, steps, asked)
+
+
+Asked = tuple[str, str, dict[str, str]]
+
+
+def check_answers(world: World, steps: list[Step], asked: list[Asked]) -> None:
+    client = client_of(world)
+    for number, _ in enumerate(world.live_through(steps)):
+        for path, accept, query in asked[number % 5 :: 5]:  # what is not asked now may be old when it is
+            with nothing_kept(world):
+                anew = told(get(client, path, accept, **query))
+            assert told(get(client, path, accept, **query)) == anew
+            assert told(get(client, path, accept, **query)) == anew
+            if path in STREAMS and "json" in accept:
+                from_objects = get(client, path, accept, **query | {"pretty": "1"})
+                assert json.dumps(json.loads(anew[1])) == json.dumps(from_objects.json)
+
+
+@contextmanager
+def nothing_kept(world: World) -> Iterator[None]:
+    """Nothing is known of what was answered or drawn before."""
+    nothing = Recent(0)
+    with patch.object(world, "memory", nothing), patch.object(world, "drawings", Drawings(world.queries, nothing)):
+        yield
 
 
 class Stopped(Exception):
@@ -166,9 +197,10 @@ def test_a_list_keeps_its_etag_while_others_are_written(world: World, client: Fl
     path = f"{GROUP}/namespaces/shop/imagestreams"
     etag = client.get(path).headers["ETag"]
     create(world, "tools", "other")
-    for one in (client, client_of(world, memory=NOTHING)):
-        assert one.get(path, headers={"If-None-Match": etag}).status_code == 304
-        assert one.get(path).headers["ETag"] == etag
+    for known in (nullcontext(), nothing_kept(world)):
+        with known:
+            assert client.get(path, headers={"If-None-Match": etag}).status_code == 304
+            assert client.get(path).headers["ETag"] == etag
     create(world, "shop", "other")
     assert client.get(path, headers={"If-None-Match": etag}).status_code == 200
 
@@ -352,36 +384,3 @@ def test_what_another_process_wrote_is_seen_at_once(postgres_url: str, tmp_path:
         assert version == (written.json or {})["metadata"]["resourceVersion"]
     for app in apps:
         app.extensions["imagestream"].close()
-
-
-# --- memory
-
-
-def kept(size: int) -> Kept:
-    return Kept(Ready(b"x" * size, "text/plain", ""), (), Action("get", "", "images"), "")
-
-
-def test_the_answers_used_last_are_kept_in_as_much_memory_as_there_is() -> None:
-    answers = Answers(20 * (1000 + OVERHEAD))
-    favourite = kept(1000)
-    answers.put("favourite", favourite)
-    for number in range(100):
-        answers.put(number, kept(1000))
-        assert answers.get("favourite") is favourite
-        assert answers.get(number) is not None
-    assert 8 <= sum(answers.get(number) is not None for number in range(100)) <= 20
-
-
-def test_what_takes_too_much_is_not_kept() -> None:
-    answers = Answers(100_000)
-    answers.put("long", kept(60_000))
-    assert answers.get("long") is None
-    Answers(0).put("any", kept(1))
-
-
-def test_putting_the_same_again_takes_no_more_memory() -> None:
-    answers = Answers(10 * (1000 + OVERHEAD))
-    answers.put("other", kept(1000))
-    for _ in range(50):
-        answers.put("same", kept(1000))
-    assert answers.get("other") is not None

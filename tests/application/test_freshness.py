@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from eventsourcing.persistence import OperationalError
 
 from imagestream_es.application import freshness
-from imagestream_es.application.freshness import IMAGES, KNOWN_IMAGES, STREAMS, Freshness, Stamps, changed_by
+from imagestream_es.application.freshness import (
+    IMAGES,
+    KNOWN_IMAGES,
+    LOOK_EVERY,
+    STREAMS,
+    Freshness,
+    Stamps,
+    changed_by,
+)
+from imagestream_es.persistence import read_model
+from imagestream_es.persistence.sqlite import SQLiteStore
 
 
 @pytest.fixture
@@ -61,10 +72,37 @@ def test_stamps_of_too_many_subjects_are_forgotten(fresh: Freshness, monkeypatch
     assert fresh.holds_at(first) is None
 
 
-def test_all_can_be_forgotten(fresh: Freshness) -> None:
-    first = stamps(fresh, "first")
-    fresh.forget()
-    assert fresh.holds_at(first) is None
+def test_views_that_a_replay_replaced_are_noticed() -> None:
+    store = SQLiteStore(None)
+    store.create_tables()
+    seconds = 0.0
+    fresh = Freshness(store, now=lambda: seconds)
+    assert fresh.holds_at(stamps(fresh, "a")) is None  # the first look costs all stamps
+    before = stamps(fresh, "a")
+    with store.writing() as rows:
+        read_model.replaced(rows, 0, 0)
+    assert fresh.holds_at(before) == 0
+    seconds = LOOK_EVERY
+    assert fresh.holds_at(before) is None
+    assert fresh.holds_at(stamps(fresh, "a")) == 0
+    store.close()
+
+
+def test_while_the_store_cannot_be_read_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SQLiteStore(None)
+    store.create_tables()
+    fresh = Freshness(store, shared=True)
+    fresh.holds_at(())
+    before = stamps(fresh, "a")
+
+    def fail() -> None:
+        raise OperationalError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "reading", fail)
+        assert fresh.holds_at(before) is None
+    assert fresh.holds_at(before) == 0
+    store.close()
 
 
 @pytest.mark.parametrize(
