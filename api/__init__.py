@@ -9,7 +9,7 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from api import discovery
-from api.access_log import AccessLog, to_stderr
+from api.access_log import AccessLog, Lines, to_stderr
 from api.call import Door
 from api.dispatch import respond, serve
 from api.docs import add_docs
@@ -52,7 +52,11 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     _add_discovery(app, *add_health(app, services), metrics, *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
     add_hooks(app, services)
     app.register_error_handler(HTTPException, _http_error)
-    logs = [AccessLog(to_stderr)] if settings.access_log == "on" else []
+    logs = []
+    if settings.access_log == "on":
+        lines = Lines(to_stderr)
+        services.at_close(lines.close)
+        logs.append(AccessLog(lines))
     app.wsgi_app = Observed(Shortcut(app.wsgi_app, services), [counts, *logs])  # type: ignore[method-assign]
     return app
 

@@ -72,6 +72,8 @@ class Services:
     witness: Witness
     tally: Tally
     clock: Callable[[], int]
+    at_close: Callable[[Callable[[], None]], object]
+    """Has something called when the service is closed, before its own parts are"""
     close: Callable[[], None]
 
     def drain(self) -> None:
@@ -268,7 +270,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         sweeper.start()
         stack.callback(rereader.close)
         rereader.start()
-        close = stack.pop_all().close
+        parts = stack.pop_all()
     return Services(
         settings,
         commands,
@@ -290,7 +292,8 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         witness,
         tally,
         clock,
-        close,
+        parts.callback,
+        parts.close,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import create_app
-from api.access_log import LONGEST, AccessLog, to_stderr
+from api.access_log import LONGEST, AccessLog, Lines, to_stderr
 from api.told import Observed, Told
 from imagestream_es.settings import Settings
 
@@ -36,10 +39,18 @@ def fields(line: str) -> dict[str, str]:
     return found
 
 
+class AtOnce(Lines):
+    """Lines that are written before their request is answered."""
+
+    def __call__(self, line: bytes) -> None:
+        self._write(line)
+
+
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     written: list[str] = []
     monkeypatch.setattr("api.to_stderr", lambda line: written.append(line.decode("ascii")))
+    monkeypatch.setattr("api.Lines", AtOnce)
     return written
 
 
@@ -200,6 +211,62 @@ def test_a_log_that_cannot_be_written_stops_no_request(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("os.write", full)
     to_stderr(b"line\n")
+
+
+def test_lines_are_written_whole_and_in_order_some_at_a_time() -> None:
+    pieces: list[bytes] = []
+    lines = Lines(pieces.append)
+
+    def log(name: int) -> None:
+        for number in range(500):
+            lines(b"%d %d %s\n" % (name, number, b"x" * (number % 300)))
+
+    threads = [threading.Thread(target=log, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines.close()
+    told = [line.split(b" ") for line in b"".join(pieces).splitlines()]
+    for name in range(4):
+        assert [int(line[1]) for line in told if int(line[0]) == name] == list(range(500))
+    assert all(piece.endswith(b"\n") and len(piece) <= PIPE_BUF for piece in pieces)
+    assert len(pieces) < 2000
+    lines(b"late\n")
+    assert pieces[-1] == b"late\n"
+
+
+def test_a_line_comes_soon_without_another_behind_it() -> None:
+    written: queue.Queue[bytes] = queue.Queue()
+    lines = Lines(written.put)
+    for line in (b"one\n", b"two\n"):
+        lines(line)
+        assert written.get(timeout=30) == line
+    lines.close()
+
+
+def test_a_log_that_nobody_reads_stops_requests_when_too_many_lines_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.access_log.MOST_WAITING", 5)
+    begun, read, written = threading.Event(), threading.Event(), list[bytes]()
+
+    def write(lines: bytes) -> None:
+        begun.set()
+        read.wait(30)
+        written.append(lines)
+
+    lines = Lines(write)
+    lines(b"first\n")
+    assert begun.wait(30)
+    for _ in range(5):
+        lines(b"waits\n")
+    last = threading.Thread(target=lines, args=(b"last\n",))
+    last.start()
+    last.join(0.1)
+    assert last.is_alive()
+    read.set()
+    last.join(30)
+    assert b"".join(written).endswith(b"waits\nlast\n")
+    lines.close()
 
 
 def test_the_service_logs_requests_to_stderr_unless_it_is_told_not_to(start_service: Callable[..., Any]) -> None:
