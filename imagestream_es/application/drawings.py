@@ -76,8 +76,8 @@ class Drawings:
         texts: dict[int, bytes] = {}
         new: dict[int, Drawing] = {}
         missing = []
-        for number, position, version in places:
-            kept: Drawing | None = self._memory.get((replays, number))
+        drawings: list[Drawing | None] = self._memory.get_all([(replays, number) for number, _, _ in places])
+        for (number, position, version), kept in zip(places, drawings, strict=True):
             if kept is not None and kept.position == position:
                 texts[number] = kept.text
             elif kept is not None and kept.stream is not None and 0 < version - kept.stream.version <= FARTHEST:

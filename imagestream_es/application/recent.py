@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 OVERHEAD = 1024
@@ -33,6 +33,11 @@ class Recent:
                 return None
             self._put(key, *found)
         return found[0]
+
+    def get_all(self, keys: Iterable[Hashable]) -> list[Any]:
+        """What is kept under each of many keys."""
+        young = self._young
+        return [(young.get(key) or (self.get(key), 0))[0] for key in keys]
 
     def put(self, key: Hashable, thing: object, size: int) -> None:
         """Keep something of about `size` bytes, in place of what was kept before."""

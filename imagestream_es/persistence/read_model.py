@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -239,7 +239,7 @@ def stream_places(rows: Rows, namespace: str | None, name: str | None = None) ->
     wanted = {column: value for column, value in named.items() if value is not None}
     where = " AND ".join(["present = 1", *(f"{column} = ?" for column in wanted)])
     query = f"SELECT id, position, version FROM streams WHERE {where} ORDER BY namespace, name"
-    return [(number, position, version) for number, position, version in rows.all(query, *wanted.values())]
+    return cast("list[StreamPlace]", rows.all(query, *wanted.values()))
 
 
 def streams_numbered(rows: Rows, numbers: Sequence[int]) -> dict[int, ImageStream]:

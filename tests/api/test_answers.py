@@ -88,7 +88,7 @@ def test_a_failure_of_the_server_tells_nothing_of_it(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr(Queries, "image_stream", fail)
+    monkeypatch.setattr(Queries, "reading", fail)
     answer = client.get(f"{STREAMS}/web")
     assert answer.status_code == 500
     check_status(answer.get_json(), 500)
