@@ -171,11 +171,13 @@ def access(settings: Settings) -> tuple[Gate, Rereader]:
         if rbac is not None:
             refresh.append(rules.refresh)
         if settings.token_auth_file is not None:
-            setting, tokens = "token_auth_file", TokenFile(settings.token_auth_file)
+            setting = "token_auth_file"
+            tokens = TokenFile(settings.token_auth_file)
             refresh.append(tokens.refresh)
             sources.append(tokens)
         if settings.oidc_issuer_url is not None:
-            setting, keys = "oidc_jwks_file", _oidc_keys(settings, settings.oidc_issuer_url, refresh)
+            setting = "oidc_jwks_file"
+            keys = _oidc_keys(settings, settings.oidc_issuer_url, refresh)
             sources.append(Oidc(_claims(settings, settings.oidc_issuer_url), keys))
     except WrongFile as error:
         raise SettingsError(setting, str(error)) from error

@@ -27,6 +27,8 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 """Signatures with the provider's private key. Never `none`, never HS256, for which a public key would do."""
 LEEWAY = 60
 """Seconds by which clocks may differ where a token begins to be valid."""
+LATEST = 2**53
+"""Seconds since the epoch that a token may name."""
 LONGEST = 16 * 1024
 """Characters of a token."""
 LARGEST = 1024 * 1024
@@ -155,7 +157,8 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     found = claims.get(name)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    # Beyond this a float is no number of seconds any more, and some are no numbers at all.
+    if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < LATEST:
         raise BadToken(f"its claim {name} is no time")
     return float(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from flask.testing import FlaskClient
 from joserfc import jwk, jws
 
 from api import create_app
-from imagestream_es.settings import Settings
+from imagestream_es.settings import Settings, SettingsError
 
 IMAGE = "/apis/image.openshift.io/v1"
 ISSUER = "https://issuer.example.com"
@@ -198,6 +199,37 @@ def path_of(prefix: str, resource: str, verb: str, namespaced: bool, namespace: 
     if sub:
         path += f"/{sub}"
     return path + ("?watch=1&timeoutSeconds=1&sendInitialEvents=false" if verb == "watch" else "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "file", "text", "problem"),
+    [
+        ("rbac", "rbac/r.yaml", "kind: Role\n", "rbac/r.yaml, line 1: Role of None is no Role"),
+        ("rbac", "rbac/r.yaml", BINDING.format(user="u", namespace="n", role="view") * 2, "line 7: there is a"),
+        ("rbac", "rbac/r.yaml", "a: b\n  c: [\n", "rbac/r.yaml, line 2"),
+        ("rbac", None, None, "rbac: not a directory"),
+        ("token_auth_file", "tokens", "one,two\n", "tokens, line 1: needed are token,user,uid"),
+        ("token_auth_file", None, None, "No such file"),
+        ("oidc_jwks_file", "keys", "[]", "no JSON web key set"),
+        ("oidc_ca_file", "ca", "no certificate", "holds no certificate"),
+    ],
+)
+def test_what_is_wrong_at_the_start_is_told_with_its_file_and_line(
+    tmp_path: Path, setting: str, file: str | None, text: str | None, problem: str
+) -> None:
+    (tmp_path / "good").write_text("t,u,1\n")
+    if file is not None and text is not None:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    place = tmp_path / ("rbac" if setting == "rbac" else file or "nothing")
+    given: dict[str, Any] = {"token_auth_file": tmp_path / "good", setting: place}
+    if setting.startswith("oidc"):
+        given |= {"oidc_issuer_url": ISSUER, "oidc_client_id": "streams"}
+    with pytest.raises(SettingsError) as refusal:
+        create_app(Settings(data_dir=tmp_path / "data", **given))
+    assert f"--{setting.replace('_', '-')}" in str(refusal.value)
+    assert problem in str(refusal.value)
+    assert not (tmp_path / "data").exists()
 
 
 def test_every_verb_on_every_resource_has_its_rule(client: FlaskClient) -> None:
