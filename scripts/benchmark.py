@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -118,6 +119,7 @@ def _names(text: str) -> set[str]:
 
 def _measure(arguments: argparse.Namespace) -> int:
     """Measure the rows, tell the figures, and write those that there are when it ends or is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way, no server is left behind
     remote = _remote(arguments)
     chosen = {name: row for name, row in ROWS.items() if name in arguments.only and (row.remote or remote is None)}
     if remote is not None:

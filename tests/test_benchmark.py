@@ -133,6 +133,12 @@ def test_the_readme_shows_the_figures_that_are_published() -> None:
     assert run.stdout in (BENCHMARK.parent.parent / "README.md").read_text()
 
 
+def test_the_published_chart_shows_the_figures_that_are_published(tmp_path: Path) -> None:
+    picture = tmp_path / "chart.svg"
+    assert benchmark("--chart", str(BENCHMARK.with_suffix(".json")), str(picture)).returncode == 0
+    assert picture.read_text() == BENCHMARK.with_suffix(".svg").read_text()
+
+
 def test_another_server_is_asked_what_it_can_answer(start_service, tmp_path: Path) -> None:
     file = tmp_path / "benchmark.json"
     run = benchmark(*TINY, "--only", "mappings,decoding", "--url", start_service().url, "--json", str(file))

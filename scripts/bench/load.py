@@ -13,6 +13,7 @@ import pickle
 import re
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -231,6 +232,7 @@ def busy() -> float:
 
 def main() -> None:
     """Run the load that stands on standard input, and write what came of it to standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started it tells of the interruption
     load: Load = pickle.load(sys.stdin.buffer)  # noqa: S301 (of the process that started this one)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
