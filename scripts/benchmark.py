@@ -31,7 +31,8 @@ from bench.publish import publish
 from bench.rows.access import access
 from bench.rows.decoding import decoding
 from bench.rows.history import entries, history
-from bench.rows.mappings import limits, mappings
+from bench.rows.limits import limits
+from bench.rows.mappings import mappings
 from bench.rows.past import past
 from bench.rows.reads import listing, reads
 from bench.rows.replay import disk, replay, start

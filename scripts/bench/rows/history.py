@@ -14,7 +14,8 @@ from bench.contest import Contest
 from bench.endpoint import Connection, Endpoint
 from bench.images import digest, mapping, mapping_request
 from bench.logs import write_log
-from bench.rows.mappings import bare, create_streams
+from bench.rows.limits import bare
+from bench.rows.mappings import create_streams
 from bench.rows.reads import gets
 from bench.run import Figures, Run
 from bench.service import Target, service, start

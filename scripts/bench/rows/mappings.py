@@ -6,21 +6,15 @@ import json
 from functools import partial
 
 from bench.contest import Contest
-from bench.endpoint import Endpoint
 from bench.images import mapping_request
-from bench.limits import sqlite_alone, stock_recorder
+from bench.limits import sqlite_alone
 from bench.load import Request
+from bench.rows.limits import bare_mapping
 from bench.run import Figures, Run
 from bench.service import Target
 
 STREAMS = 1000
 CLIENTS = 32
-
-SUCCESS = "/82"
-"""Path of a bare server's answer that is as long as that to a mapping."""
-
-READ = "/700"
-"""The same for the answer to a read."""
 
 SQLITE = "SQLite alone, batches of the same size"
 
@@ -35,16 +29,6 @@ def create_streams(target: Target, names: list[str]) -> None:
     if wrong:
         target.connect().expect("POST", endpoint.streams, {"metadata": {"name": names[0]}})
         raise RuntimeError(f"streams could not be made: {wrong}")
-
-
-def bare(endpoint: Endpoint, path: str) -> list[Request]:
-    """The request for a bare server's bytes."""
-    return [(endpoint.head("GET", path),)]
-
-
-def bare_mapping(endpoint: Endpoint) -> list[Request]:
-    """A mapping that a bare server reads and answers."""
-    return [mapping_request(endpoint, "stream-0000", "latest", SUCCESS)]
 
 
 def mappings(run: Run) -> Figures:
@@ -90,25 +74,3 @@ def _batch(target: Target) -> int:
     """How many commands the service has committed together in the mean."""
     batches, commands = target.batches()
     return max(round(commands / batches), 1)
-
-
-def limits(run: Run) -> Figures:
-    """What the machine gives without the service: HTTP alone, SQLite alone, the library's stock recorder."""
-    flask, wsgi = run.limit("flask"), run.limit("wsgi")
-    contest = Contest(
-        {
-            "raw WSGI, 8 clients": wsgi.load(bare(wsgi.endpoint, READ), 8, run.seconds).run,
-            "bare Flask, 8 clients": flask.load(bare(flask.endpoint, READ), 8, run.seconds).run,
-            **{
-                f"SQLite alone, batches of {batch}": partial(sqlite_alone, batch, run.seconds / 2)
-                for batch in (1, 8, 32, 128)
-            },
-            **{
-                f"stock recorder, {callers} callers": partial(stock_recorder, callers, run.seconds / 2)
-                for callers in (1, 8, 32)
-            },
-        },
-        run.rounds,
-        run.say,
-    )
-    return {name: contest.figures(name) for name in contest.rounds}

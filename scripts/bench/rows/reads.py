@@ -8,7 +8,8 @@ import statistics
 from bench.contest import Contest
 from bench.images import mapping_request
 from bench.load import Group, Load, Request
-from bench.rows.mappings import STREAMS, bare, create_streams
+from bench.rows.limits import bare
+from bench.rows.mappings import STREAMS, create_streams
 from bench.run import Figures, Run
 from bench.service import Target
 
