@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from api.ready import Ready
 from imagestream_es.access.policy import Action
@@ -13,10 +14,11 @@ from imagestream_es.application.freshness import Stamps
 class Kept:
     """The answer to a read, the stamps under which it was read, and what one must be allowed to do to get it.
 
-    `name` is that in the path.
+    `name` is that in the path. Who makes the next such answer, when this one counts no more, has its `turn`.
     """
 
     ready: Ready
     stamps: Stamps
     action: Action
     name: str
+    turn: threading.Lock = field(default_factory=threading.Lock)

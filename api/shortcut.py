@@ -31,21 +31,40 @@ class Shortcut:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
-        key, told, memory = _key(environ), told_in(environ), self._services.memory
-        kept: Kept | None = None if key is None else memory.get(key)
-        if kept is not None:
-            position = self._services.freshness.holds_at(kept.stamps)
-            if position is not None and kept.ready.fits(position):
-                end = self._admit(environ, kept.action, told)
-                if end is not None:
-                    told.name = kept.name
-                    status, headers, body = kept.ready.answer(environ, position)
-                    start_response(status, headers)
-                    end()
-                    return body
+        key = _key(environ)
+        kept: Kept | None = None if key is None else self._services.memory.get(key)
+        answer = None if kept is None else self._again(kept, environ, start_response)
+        if answer is not None:
+            return answer
+        if kept is None:
+            return self._take_long_way(key, environ, start_response)
+        with kept.turn:  # many may ask for what has just changed: one makes it for all
+            newer: Kept | None = self._services.memory.get(key)
+            answer = None if newer is None or newer is kept else self._again(newer, environ, start_response)
+            return self._take_long_way(key, environ, start_response) if answer is None else answer
+
+    def _again(self, kept: Kept, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes] | None:
+        """Give an answer again; None if it is not so any more, or not for everybody."""
+        position = self._services.freshness.holds_at(kept.stamps)
+        if position is None or not kept.ready.fits(position):
+            return None
+        told = told_in(environ)
+        end = self._admit(environ, kept.action, told)
+        if end is None:
+            return None
+        told.name = kept.name
+        status, headers, body = kept.ready.answer(environ, position)
+        start_response(status, headers)
+        end()
+        return body
+
+    def _take_long_way(
+        self, key: Hashable | None, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
         answer: Iterable[bytes] = self._app(environ, start_response)
-        if key is not None and told.kept is not None:
-            memory.put(key, told.kept, told.kept.ready.size)
+        kept = told_in(environ).kept
+        if key is not None and kept is not None:
+            self._services.memory.put(key, kept, kept.ready.size)
         return answer
 
     def _admit(self, environ: Mapping[str, Any], action: Action, told: Told) -> Callable[[], None] | None:

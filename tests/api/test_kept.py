@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -322,6 +323,35 @@ def test_a_kept_answer_is_logged_and_counted_as_any(
 
 
 # --- many at once
+
+
+def test_what_many_ask_for_after_a_change_is_made_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "namespaces/shop/imagestreams/web"
+    get(client_of(world), path)
+    update(world, "shop", "web", labels={"x": "1"})
+    asked, all_there, one = [], threading.Barrier(8), world.drawings.one
+
+    def slow(*args: Any) -> bytes | None:
+        asked.append(args)
+        time.sleep(0.1)
+        return one(*args)
+
+    monkeypatch.setattr(world.drawings, "one", slow)
+    found: list[bytes] = []
+
+    def read() -> None:
+        all_there.wait()
+        found.append(get(client_of(world), path).data)
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 1
+    assert len(found) == 8
+    assert set(found) == {get(client_of(world), path).data}
+    assert b'"x":"1"' in found[0]
 
 
 def test_nobody_reads_what_was_before_what_somebody_has_seen(tmp_path: Path) -> None:
