@@ -110,8 +110,17 @@ class Observed:
             raise
         if told.lasting:
             return _Lasting(body, done)
+        whole = body if isinstance(body, list) else _taken(body)
         done()
-        return body
+        return whole
+
+
+def _taken(body: Iterable[bytes]) -> list[bytes]:
+    """A body that ends, as a list: that the server sends in one call."""
+    try:
+        return list(body)
+    finally:
+        getattr(body, "close", lambda: None)()
 
 
 class _Lasting:

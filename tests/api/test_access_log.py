@@ -205,6 +205,21 @@ def test_a_request_that_breaks_the_program_is_told_too() -> None:
     assert [(one.code, one.path) for one in told] == [(500, "/x")]
 
 
+def test_an_answer_that_ends_is_taken_whole_and_let_go_of_before_it_is_told() -> None:
+    happened: list[str] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            yield from (b"a", b"b")
+
+        def close(self) -> None:
+            happened.append("closed")
+
+    app = Observed(lambda *_: Body(), [lambda *_: happened.append("told")])
+    assert app({"REQUEST_METHOD": "GET"}, None) == [b"a", b"b"]
+    assert happened == ["closed", "told"]
+
+
 def test_a_log_that_cannot_be_written_stops_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError("no space")
