@@ -124,6 +124,7 @@ class Commands:
         recall: Callable[[Rows, Done], R],
         *,
         dry: bool,
+        images: tuple[str, ...] = (),
     ) -> R:
         if (done := caller.done) is not None:
             return self.writer.recall(lambda rows: recall(rows, done))
@@ -131,7 +132,7 @@ class Commands:
         if claim is not None and look is not None and not dry:
             # What is answered now is what a retry will be answered, whatever others do in between.
             look = lambda rows, _: recall(rows, idempotency.find(rows, [claim.id])[claim.id])  # noqa: E731
-        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, claim), dry=dry)
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, claim, images=images), dry=dry)
 
     # --- streams
 
@@ -266,7 +267,7 @@ class Commands:
                 pull_spec = f"{base}@{image}"
             stream.map_image(caller.by, tag, image, pull_spec)
 
-        self._run(caller, decide, _as_it_is, None, lambda *_: None, dry=dry)
+        self._run(caller, decide, _as_it_is, None, lambda *_: None, dry=dry, images=(image,))
 
     def create_tag(
         self,

@@ -62,8 +62,16 @@ class Work(Workspace):
     failure of the store.
     """
 
-    def __init__(self, rows: Rows, streams: Streams, mapper: EventMapper, head: int, registries: Sequence[str]) -> None:
-        super().__init__(rows, streams)
+    def __init__(
+        self,
+        rows: Rows,
+        streams: Streams,
+        mapper: EventMapper,
+        head: int,
+        registries: Sequence[str],
+        time: int | None = None,
+    ) -> None:
+        super().__init__(rows, streams, time=time)
         self.registry, self.registries = registries[0], registries
         self.head = head
         self.keeps = False
@@ -114,23 +122,22 @@ class Work(Workspace):
     def seal(self) -> bool:
         """Give the pending events their positions and stage them; answers whether there were any."""
         head = self.head
+        touched, self._touched = self._touched.values(), {}
         # Images come before the streams that name them.
-        for aggregate in sorted(self._touched.values(), key=lambda one: isinstance(one, ImageStream)):
-            if not aggregate.pending:
-                continue
-            version = aggregate.version - len(aggregate.pending)
-            if isinstance(aggregate, ImageStream):
-                for event, changes in aggregate.pending:
-                    version += 1
-                    aggregate.place(event, self._append(Recorded(aggregate.id, version, event)))
-                    self.staging.stream(aggregate, changes, self.time)
-            else:
-                for image_event in aggregate.pending:
-                    version += 1
-                    aggregate.position = self._append(Recorded(aggregate.id, version, image_event))
-                self.staging.image(aggregate)
-            aggregate.pending = []
-        self._touched.clear()
+        for image in touched:
+            if isinstance(image, Image) and image.pending:
+                first = image.version - len(image.pending) + 1
+                for version, event in enumerate(image.pending, first):
+                    image.position = self._append(Recorded(image.id, version, event))
+                self.staging.image(image)
+                image.pending = []
+        for stream in touched:
+            if isinstance(stream, ImageStream) and stream.pending:
+                first = stream.version - len(stream.pending) + 1
+                for version, (change, tags) in enumerate(stream.pending, first):
+                    stream.place(change, self._append(Recorded(stream.id, version, change)))
+                    self.staging.stream(stream, tags, self.time)
+                stream.pending = []
         return self.head > head
 
     def _append(self, recorded: Recorded) -> int:
@@ -167,7 +174,8 @@ class Decision(Generic[T, V, R]):
     take images.
 
     With a `claim` it is decided only if nothing was done under its key before; else AlreadyDone is raised. `memo` is
-    kept with that where the log does not tell all of the answer.
+    kept with that where the log does not tell all of the answer. `images` are the names of images that it will ask
+    for: one query has those of all who wait at hand.
     """
 
     decide: Callable[[Work], T]
@@ -176,6 +184,7 @@ class Decision(Generic[T, V, R]):
     may_pull: Callable[[str, str], bool]
     claim: Claim | None = None
     memo: bytes = b""
+    images: tuple[str, ...] = ()
 
     def answer(self, rows: Rows, kept: V) -> R:
         """The answer, as the views tell it now."""
@@ -243,6 +252,7 @@ class Writer:
         self._mapper = EventMapper()
         self._streams: Streams = Streams()
         self._head = -1
+        self._time: int | None = None
         self._generation = -1
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -380,8 +390,8 @@ class Writer:
         if (head, generation) != (self._head, self._generation):
             # Another process wrote in between, or replaced the views: what is remembered may be old.
             self._streams.clear()
-            self._generation = generation
-        return Work(rows, self._streams, self._mapper, head, self._registries)
+            self._generation, self._time = generation, None
+        return Work(rows, self._streams, self._mapper, head, self._registries, self._time)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
@@ -389,14 +399,16 @@ class Writer:
                 work = self._begin(rows)
                 before = work.head
                 done = _done(rows, jobs)
+                work.fetch(list(dict.fromkeys(name for job in jobs for name in job.decision.images)))
                 answers = [(job, *_decide_once(work, job, done)) for job in jobs]
                 work.flush()
+                time = work.time
                 if work.head == before and not work.keeps:
                     raise _Rollback
                 around.enter_context(self._freshness.changing(work.changed, work.head))
-            self._head = work.head
+            self._head, self._time = work.head, time
         except _Rollback:
-            self._head = before
+            self._head, self._time = before, time
         except Exception as error:
             self._streams.clear()
             self._head = -1

@@ -31,7 +31,10 @@ _NULL = Raw(b"null")
 
 
 class Image:
-    """One image; `document` holds its fields while it `exists`."""
+    """One image; `document` holds its fields while it `exists`.
+
+    One that `is_as_registered` is all told by its last event, which made it known.
+    """
 
     __slots__ = (
         "created",
@@ -39,6 +42,7 @@ class Image:
         "document",
         "exists",
         "id",
+        "is_as_registered",
         "name",
         "pending",
         "position",
@@ -52,6 +56,7 @@ class Image:
         self.version = 0
         self.position = 0
         self.exists = False
+        self.is_as_registered = False
         self.uid = ""
         self.created = 0
         self.deletion: int | None = None
@@ -74,6 +79,7 @@ class Image:
 
     def apply(self, event: ImageEvent) -> None:
         """Fold one event into the image."""
+        self.is_as_registered = isinstance(event, ImageRegistered)
         if isinstance(event, ImageDeleted):
             self.exists = False
             self.document = {}

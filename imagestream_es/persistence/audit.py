@@ -75,6 +75,10 @@ class Audit:
             raise ValueError("an audit walks through the whole log once")
         return self._events
 
+    def event_at(self, position: int) -> StoredEvent | None:
+        """The event at a position, None without one."""
+        return self._rows.event_at(position)
+
     def finish(self) -> None:
         """Read what is left."""
         for _ in self._events:

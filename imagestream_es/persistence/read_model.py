@@ -13,7 +13,8 @@ All of it can be thrown away and folded again from the log.
 - `moments`: the time of the log at some positions, so that the position of a time is soon found.
 - `snapshots`: a stream with its tags as it was at some of its events, so that looking into the past folds
   few of them.
-- `images`: one row for each image that ever was.
+- `images`: one row for each image that ever was. `document` is null while all of the image stands in the event at
+  `position`, which registered it: most images never change, and what they are is the bulk of the log.
 - `idempotency_keys`: for each actor and key, the request that was made under it: the positions of its first and last
   event.
 - `projection`: the position up to which the views are folded, the time of the log there, the version of
@@ -24,21 +25,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import itemgetter
-from typing import Any, cast
+from operator import attrgetter, itemgetter
+from typing import Any, Protocol, cast
 
 import msgspec
+from eventsourcing.persistence import DatabaseError, StoredEvent
 from msgspec import Raw, Struct
 
 from imagestream_es.domain.actions import MOVED, REVERTED
+from imagestream_es.domain.events import ImageEvent, ImageRegistered
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.past import NOW as NOW  # noqa: PLC0414 (part of what this module offers)
 from imagestream_es.domain.past import EntryRow
 from imagestream_es.domain.tags import TagEvent
+from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Row, Rows
 
-SHAPE = 3
+SHAPE = 4
 """Raised whenever the tables below change; views of another shape are folded anew."""
 
 MOMENTS = 64
@@ -61,7 +65,7 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS snapshots (stream BIGINT NOT NULL, position BIGINT NOT NULL, version BIGINT NOT NULL,"
     " present SMALLINT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (stream, position)) {clustered}",
     "CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, version BIGINT NOT NULL,"
-    " position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB NOT NULL) {clustered}",
+    " position BIGINT NOT NULL, present SMALLINT NOT NULL, document BLOB) {clustered}",
     "CREATE TABLE IF NOT EXISTS idempotency_keys (actor TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL,"
     " first BIGINT NOT NULL, last BIGINT NOT NULL, PRIMARY KEY (actor, key)) {clustered}",
     "CREATE TABLE IF NOT EXISTS projection (name TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered}",
@@ -126,10 +130,12 @@ class _ImageDocument(Struct, omit_defaults=True):
 
 
 _STREAM_FIELDS = _StreamDocument.__struct_fields__
+_fields_of = attrgetter(*_STREAM_FIELDS)
 _encode = msgspec.json.Encoder().encode
 _decode_stream = msgspec.json.Decoder(_StreamDocument).decode
 _decode_tag = msgspec.json.Decoder(Tag).decode
 _decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
+_mapper = EventMapper()
 _decode_image = msgspec.json.Decoder(_ImageDocument).decode
 
 
@@ -273,7 +279,7 @@ def _read_document(stream: ImageStream, document: _StreamDocument) -> None:
 
 
 def _document(stream: ImageStream) -> _StreamDocument:
-    return _StreamDocument(*(getattr(stream, field) for field in _STREAM_FIELDS))
+    return _StreamDocument(*_fields_of(stream))
 
 
 def stream_row(stream: ImageStream) -> Row:
@@ -290,6 +296,11 @@ def save_streams(rows: Rows, streams: Iterable[Row]) -> None:
         " present = excluded.present, document = excluded.document",
         streams,
     )
+
+
+def move_streams(rows: Rows, moved: Iterable[Row]) -> None:
+    """Write version, position and number of streams of which nothing else is new."""
+    rows.many("UPDATE streams SET version = ?, position = ? WHERE id = ?", moved)
 
 
 def save_tags(rows: Rows, found: Iterable[tuple[int, str, Tag | None]]) -> None:
@@ -550,27 +561,44 @@ def find_images(rows: Rows, stream: ImageStream, wanted: str, until: int = NOW) 
 
 # --- images
 
-_IMAGE = "SELECT name, version, position, present, document FROM images"
+
+class Registrations(Protocol):
+    """What gives the event at a position of the log, or nothing; `Rows` do."""
+
+    def event_at(self, position: int) -> StoredEvent | None:
+        """The event."""
 
 
 def load_image(rows: Rows, name: str) -> Image | None:
     """The image of that name, deleted or not; None if there never was one."""
-    row = rows.one(f"{_IMAGE} WHERE name = ?", name)
-    return None if row is None else _image(row)
+    return load_images(rows, [name]).get(name)
+
+
+def load_images(rows: Rows, names: Sequence[str], log: Registrations | None = None) -> dict[str, Image]:
+    """Those of the named images that there ever were, deleted or not; `log` if that is not beside the views."""
+    found: dict[str, Image] = {}
+    for some in chunks(names):
+        for row in rows.all(f"{_image_query(rows)} WHERE name IN ({marks(some)})", *some):
+            found[row[0]] = _image(row, log)
+    return found
 
 
 def images(rows: Rows) -> Iterator[Image]:
     """Every image, in the order of names."""
-    return map(_image, rows.each(f"{_IMAGE} WHERE present = 1 ORDER BY name"))
+    return map(_image, rows.each(f"{_image_query(rows)} WHERE present = 1 ORDER BY name"))
 
 
 def images_named(rows: Rows, names: Sequence[str]) -> dict[str, Image]:
     """Those of the named images that exist."""
-    found: dict[str, Image] = {}
-    for some in chunks(names):
-        for row in rows.each(f"{_IMAGE} WHERE present = 1 AND name IN ({marks(some)})", *some):
-            found[row[0]] = _image(row)
-    return found
+    return {name: image for name, image in load_images(rows, names).items() if image.exists}
+
+
+def _image_query(rows: Rows) -> str:
+    return (
+        "SELECT images.name, images.version, images.position, images.present, images.document, stored_events.state"
+        " FROM images LEFT JOIN stored_events"
+        f" ON images.document IS NULL AND stored_events.{rows.POSITION} = images.position"
+    )
 
 
 def image_names(rows: Rows) -> list[tuple[str, int]]:
@@ -585,7 +613,11 @@ def image_exists(rows: Rows, name: str) -> bool:
 
 def image_row(image: Image) -> Row:
     """An `images` row of an image as it is now."""
-    document = _encode(_ImageDocument(image.uid, image.created, image.deletion, image.document))
+    document = (
+        None
+        if image.is_as_registered
+        else _encode(_ImageDocument(image.uid, image.created, image.deletion, image.document))
+    )
     return (image.name, image.version, image.position, int(image.exists), document)
 
 
@@ -599,9 +631,19 @@ def save_images(rows: Rows, images: Iterable[Row]) -> None:
     )
 
 
-def _image(row: Row) -> Image:
-    name, version, position, present, document = row
+def _image(row: Row, log: Registrations | None = None) -> Image:
+    name, version, position, present, document, state = row
     image = Image(name)
+    if document is None:
+        if state is None and log is not None and (stored := log.event_at(position)) is not None:
+            state = stored.state
+        if state is None:
+            raise DatabaseError(f"the event at position {position}, which registered {name}, is missing from the log")
+        event = _mapper.decode(ImageRegistered.TOPIC, state)
+        assert isinstance(event, ImageEvent)
+        image.apply(event)
+        image.version, image.position = version, position
+        return image
     image.version, image.position, image.exists = version, position, bool(present)
     parts = _decode_image(document)
     image.uid, image.created, image.deletion, image.document = (

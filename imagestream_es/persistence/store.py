@@ -197,6 +197,10 @@ class Rows(ABC):
         for position, *event in self.each(f"{self._select} WHERE {condition}", after, until):
             yield position, StoredEvent(*event)
 
+    def event_at(self, position: int) -> StoredEvent | None:
+        """The event at a position, None without one."""
+        return next((event for _, event in self.log(position - 1, position)), None)
+
     def touched(self, after: int, until: int, topics: Sequence[str]) -> list[str]:
         """The ids of aggregates with events of certain topics behind position `after` up to `until`."""
         condition = f"{self.POSITION} > ? AND {self.POSITION} <= ? AND topic IN ({','.join('?' * len(topics))})"

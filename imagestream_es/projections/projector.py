@@ -17,7 +17,7 @@ BATCH = 2000
 Progress = Callable[[int, int], None]
 
 
-class Log(Protocol):
+class Log(read_model.Registrations, Protocol):
     """What gives the events behind one position up to another, each with its position; `Rows` do."""
 
     def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
@@ -65,7 +65,7 @@ def fold(log: Log, views: Rows, after: int, until: int, progress: Progress, stre
     Raises DatabaseError for one that can't be read.
     """
     mapper = EventMapper()
-    workspace = Workspace(views, Streams() if streams is None else streams)
+    workspace = Workspace(views, Streams() if streams is None else streams, log)
     done = 0
     for position, stored in log.log(after, until):
         try:

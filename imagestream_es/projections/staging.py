@@ -34,6 +34,7 @@ class Staging:
 
     def __init__(self) -> None:
         self._streams: dict[int, Row] = {}
+        self._moved: dict[int, Row] = {}
         self._tags: dict[tuple[int, str], Tag | None] = {}
         self._snapshots: list[Row] = []
         self._images: dict[str, Row] = {}
@@ -49,7 +50,11 @@ class Staging:
         number, position, base = stream.number, stream.position, stream.repository
         if read_model.snapshot_due(stream):
             self._snapshots.append(read_model.snapshot_row(stream))
-        self._streams[number] = read_model.stream_row(stream)
+        if stream.written == position:
+            self._streams[number] = read_model.stream_row(stream)
+            self._moved.pop(number, None)
+        else:  # what a push leaves as it is may be much
+            self._moved[number] = (stream.version, position, number)
         row = partial(read_model.change_row, number, position=position, base=base, time=time)
         for slot, change in enumerate(changes):
             tag, kind, action = change.tag, change.kind, action_of(change)
@@ -86,6 +91,9 @@ class Staging:
         """Write what is staged, with one statement for each kind of row where order allows."""
         if self._streams:
             read_model.save_streams(rows, self._streams.values())
+        if self._moved:
+            read_model.move_streams(rows, self._moved.values())
+        if self._tags:
             read_model.save_tags(rows, [(*place, tag) for place, tag in self._tags.items()])
         if self._snapshots:
             read_model.insert_snapshots(rows, self._snapshots)
@@ -106,5 +114,5 @@ class Staging:
             step(rows)
         if waiting:
             read_model.insert_changes(rows, waiting)
-        self._streams, self._tags, self._snapshots, self._images, self._steps = {}, {}, [], {}, []
+        self._streams, self._moved, self._tags, self._snapshots, self._images, self._steps = {}, {}, {}, [], {}, []
         self._moments, self._keys = [], []

@@ -6,6 +6,7 @@ Both the writer, which decides, and a rebuild, which only folds, work on one.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
 from imagestream_es.domain.image import Image
@@ -20,16 +21,26 @@ Streams = OrderedDict[str, ImageStream]
 class Workspace:
     """The present state, as the transaction `rows` sees it with what is staged on top.
 
-    `streams` is a cache that may outlive the transaction if it commits, and must be cleared if it does not.
+    `streams` is a cache that may outlive the transaction if it commits, and must be cleared if it does not. `log` is
+    needed where it is not in the same database.
     """
 
-    def __init__(self, rows: Rows, streams: Streams, *, capacity: int = 10_000) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        streams: Streams,
+        log: read_model.Registrations | None = None,
+        *,
+        time: int | None = None,
+        capacity: int = 10_000,
+    ) -> None:
         self.rows = rows
         self.staging = Staging()
         self._streams = streams
         self._images: dict[str, Image] = {}
+        self._log = log
         self._capacity = capacity
-        self._time: int | None = None
+        self._time = time
 
     @property
     def time(self) -> int:
@@ -59,10 +70,14 @@ class Workspace:
 
     def image_of(self, name: str) -> Image:
         """The image of that name, existing or not."""
-        image = self._images.get(name)
-        if image is None:
-            image = self._images[name] = read_model.load_image(self.rows, name) or Image(name)
-        return image
+        if name not in self._images:
+            self.fetch([name])
+        return self._images[name]
+
+    def fetch(self, images: Sequence[str]) -> None:
+        """Have images of these names at hand: that costs one query for all of them."""
+        found = read_model.load_images(self.rows, images, self._log) if images else {}
+        self._images |= {name: found.get(name) or Image(name) for name in images}
 
     def fold(self, originator: str, event: DomainEvent, position: int) -> None:
         """Fold a stored event in and stage what follows from it."""
@@ -88,6 +103,6 @@ class Workspace:
 
     def forget(self, aggregate: ImageStream | Image) -> None:
         """Drop an aggregate that went wrong; it is loaded again when it is next asked for."""
-        self.staging.flush(self.rows)
+        self.flush()
         self._streams.pop(aggregate.id, None)
         self._images.pop(aggregate.id, None)
