@@ -130,6 +130,7 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE (TABL
 
 NOT_REALLY_PRIVATE = {
     "_replace",  # of named tuples
+    "_get_current_object",  # of what Flask gives in the place of the request
     "_max_notification_id",  # of the library's recorder, for those who extend it
 }
 
