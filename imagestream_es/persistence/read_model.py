@@ -9,7 +9,7 @@ All of it can be thrown away and folded again from the log.
   event. A row is also an entry of the history that OpenShift shows, from `position` on and until `hidden`; rows
   that never were one (a spec that changed, a tag that was deleted) are hidden from the start. Rows with a slot
   below 0 are entries alone: somebody wrote a whole history. `reference` is null where it is the stream's default
-  pull spec.
+  pull spec, and images go by their packed names.
 - `moments`: the time of the log at some positions, so that the position of a time is soon found.
 - `snapshots`: a stream with its tags as it was at some of its events, so that looking into the past folds
   few of them.
@@ -24,7 +24,7 @@ All of it can be thrown away and folded again from the log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol, cast
 
@@ -39,10 +39,11 @@ from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.past import NOW as NOW  # noqa: PLC0414 (part of what this module offers)
 from imagestream_es.domain.past import EntryRow
 from imagestream_es.domain.tags import TagEvent
+from imagestream_es.persistence.digests import beginning_with, packed, unpacked
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Row, Rows
 
-SHAPE = 4
+SHAPE = 5
 """Raised whenever the tables below change; views of another shape are folded anew."""
 
 MOMENTS = 64
@@ -55,7 +56,7 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS tags (stream BIGINT NOT NULL, tag TEXT NOT NULL, document BLOB NOT NULL,"
     " PRIMARY KEY (stream, tag)) {clustered}",
     "CREATE TABLE IF NOT EXISTS tag_changes (stream BIGINT NOT NULL, tag TEXT NOT NULL,"
-    " position BIGINT NOT NULL, slot BIGINT NOT NULL, action TEXT, image TEXT, reference TEXT,"
+    " position BIGINT NOT NULL, slot BIGINT NOT NULL, action TEXT, image BLOB, reference TEXT,"
     " time BIGINT, created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
     " PRIMARY KEY (stream, tag, position, slot)) {clustered}",
     "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream, tag)",
@@ -403,13 +404,22 @@ def change_row(
 ) -> Row:
     """A `tag_changes` row; `base` is the stream's default repository."""
     hidden = None if shown else position
-    place, image = (number, tag, position, slot), None if entry is None else entry.image
+    place, image = (number, tag, position, slot), None if entry is None else packed(entry.image)
     if entry is None:
         row: Row = (None, None, time, None, None, int(folded), hidden)
     else:
         reference = None if base and entry.reference == f"{base}@{entry.image}" else entry.reference
         row = (image, reference, time, entry.created, entry.generation, int(folded), hidden)
-    return (*place, *row, action == MOVED and bool(image), image, number, tag, REVERTED, action)
+    return (
+        *place,
+        *row,
+        action == MOVED and entry is not None and entry.image != "",
+        image,
+        number,
+        tag,
+        REVERTED,
+        action,
+    )
 
 
 def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
@@ -499,7 +509,8 @@ def _shown(rows: Rows, number: int, tag: str, base: str, until: int) -> list[tup
     return [((position, slot), _entry(base, *entry)) for position, slot, *entry in found]
 
 
-def _entry(base: str, created: int | None, reference: str | None, image: str, generation: int) -> TagEvent:
+def _entry(base: str, created: int | None, reference: str | None, name: bytes, generation: int) -> TagEvent:
+    image = unpacked(name)
     return TagEvent(created, f"{base}@{image}" if reference is None else reference, image, generation)
 
 
@@ -541,16 +552,16 @@ def find_images(rows: Rows, stream: ImageStream, wanted: str, until: int = NOW) 
     """
     found: dict[str, TagEvent] = {}
     prefixes = [wanted] if ":" in wanted else [wanted, *(f"{algorithm}:{wanted}" for algorithm in _ALGORITHMS)]
-    for prefix in prefixes:
+    for first, last in chain.from_iterable(map(beginning_with, prefixes)):
         entries = rows.all(
             "SELECT created, reference, image, generation FROM tag_changes"
-            " WHERE stream = ? AND position <= ? AND (hidden IS NULL OR hidden > ?) AND image >= ? AND image < ?"
+            " WHERE stream = ? AND position <= ? AND (hidden IS NULL OR hidden > ?) AND image >= ? AND image <= ?"
             " ORDER BY tag, position DESC, slot DESC",
             stream.number,
             until,
             until,
-            prefix,
-            prefix + "\U0010ffff",
+            first,
+            last,
         )
         for parts in entries:
             entry = _entry(stream.repository, *parts)

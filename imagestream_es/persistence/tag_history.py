@@ -22,6 +22,7 @@ from imagestream_es.domain.actions import (
     WITH_LEADER,
 )
 from imagestream_es.domain.past import Place, Scope, Target
+from imagestream_es.persistence.digests import packed, unpacked
 from imagestream_es.persistence.read_model import chunks, marks
 from imagestream_es.persistence.store import Row, Rows
 
@@ -62,7 +63,7 @@ def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: boo
     if behind is not None:
         less = "<" if newest_first else ">"
         terms.append((f"(position <> ? OR slot {less} ?)", behind))
-    source, named = ("tag_changes", ()) if scope.image is None else (f"({_TOUCHING}) t", (scope.image, scope.image))
+    source, named = ("tag_changes", ()) if scope.image is None else (f"({_TOUCHING}) t", (packed(scope.image),) * 2)
     order = "DESC" if newest_first else "ASC"
     wanted = (
         f"SELECT {_CHANGE} FROM {source} WHERE {' AND '.join(term for term, _ in terms)}"
@@ -123,10 +124,11 @@ def _change(where: Where, row: Row) -> ChangeRow:
     return ChangeRow(where, tag, (position, slot), action, before, after, time, bool(folded), topic, bytes(state))
 
 
-def target(where: Where, image: str | None, reference: str | None) -> Target | None:
+def target(where: Where, name: bytes | None, reference: str | None) -> Target | None:
     """What a tag of a stream names, from its columns; None for nothing."""
-    if image is None:
+    if name is None:
         return None
+    image = unpacked(name)
     return Target(image, f"{where.repository}@{image}" if reference is None else reference)
 
 
@@ -147,7 +149,7 @@ class UsageRow(Struct, frozen=True):
 
 def usages(rows: Rows, image: str, scope: Scope) -> list[UsageRow]:
     """Where and when an image was the newest entry of a tag, as it was known at the end of the scope."""
-    terms = [("image = ? AND slot >= 0 AND position <= ?", (image, scope.until)), *_of_streams(scope)]
+    terms = [("image = ? AND slot >= 0 AND position <= ?", (packed(image), scope.until)), *_of_streams(scope)]
     if scope.tag:
         terms.append(("tag = ?", (scope.tag,)))
     found = rows.all(
@@ -161,7 +163,7 @@ def usages(rows: Rows, image: str, scope: Scope) -> list[UsageRow]:
         place = (since[0], since[1])
         if of == (number, tag) and (end is None or place < end):
             continue  # it was the newest entry before, and still is
-        last = rows.one(_END, number, tag, *place, scope.until, image)
+        last = rows.one(_END, number, tag, *place, scope.until, packed(image))
         of, end = (number, tag), None if last is None else (last[0], last[1])
         if end is None or end[0] > place[0]:  # what one event put and took away was never seen
             result.append(UsageRow(streams[number], tag, image, place, time, end, last[2] if last else 0))
@@ -208,7 +210,7 @@ def heads(
 
     None is nothing. With an `image`, only that one is looked for.
     """
-    only, values = ("", ()) if image is None else (" AND image = ?", (image,))
+    only, values = ("", ()) if image is None else (" AND image = ?", (packed(image),))
     found = rows.each(
         "SELECT position, image, reference FROM tag_changes WHERE stream = ? AND tag = ? AND slot >= 0"
         f" AND position <= ? AND action IN ({marks(_MOVES)}){only} ORDER BY position DESC, slot DESC",

@@ -900,3 +900,44 @@ def test_two_writers_do_once_what_both_are_told_under_one_key(benches: tuple[Ben
         assert sorted(answers, key=str) == [None, "again", "again", "again"]
     assert one.shown("web") == other.shown("web") == list(range(1, 16))
     one.check()
+
+
+def documents(bench: Bench) -> list[bytes | None]:
+    with bench.store.reading() as rows:
+        return [document for (document,) in rows.all("SELECT document FROM images")]
+
+
+def test_an_image_that_never_changed_is_told_by_its_event_alone(bench: Bench) -> None:
+    name = f"sha256:{1:064x}"
+    bench.create("web")
+    bench.push("web", 1)
+    assert documents(bench) == [None]
+    registered = bench.queries.image(name)
+    assert list(registered.document) == ["dockerImageReference"]
+    bench.commands.update_image(CALLER, name, lambda image: {**image.document, "x": Raw(b"1")})
+    assert documents(bench) != [None]
+    assert list(bench.queries.image(name).document) == ["dockerImageReference", "x"]
+    bench.commands.delete_image(CALLER, name, Expected())
+    assert bench.queries.image(name) is None
+    bench.push("web", 1)
+    assert documents(bench) == [None]
+    again = bench.queries.image(name)
+    assert (again.document, again.version) == (registered.document, 4)
+    assert again.uid != registered.uid
+    bench.check()
+
+
+def test_an_image_is_known_in_the_batch_that_registered_it_whatever_fails_in_between(bench: Bench) -> None:
+    bench.create("web")
+    bench.create("other")
+
+    def fail(work: Work) -> None:
+        assert work.image_of(f"sha256:{1:064x}").exists
+        raise RuntimeError("in the middle")
+
+    outcomes = bench.together(
+        partial(bench.push, "web", 1), partial(bench.execute, fail), partial(bench.push, "other", 1)
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), RuntimeError, type(None)]
+    assert bench.shown("web") == bench.shown("other") == [1]
+    bench.check()

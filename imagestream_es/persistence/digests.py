@@ -1,0 +1,36 @@
+"""Names of images in few bytes, as the views hold them once for each change of a tag, and again in an index.
+
+A digest of SHA-256 becomes the byte 1 and its 32 bytes, any other name the byte 0 and its text. This is the same for
+ever one way and back, so packed names are equal when the names are.
+"""
+
+from __future__ import annotations
+
+import re
+
+_PREFIX = "sha256:"
+_is_digest = re.compile(f"{_PREFIX}[0-9a-f]{{64}}").fullmatch
+_begins_digest = re.compile(f"{_PREFIX}[0-9a-f]{{0,64}}").fullmatch
+
+
+def packed(name: str) -> bytes:
+    """The name of an image in few bytes."""
+    return b"\1" + bytes.fromhex(name[len(_PREFIX) :]) if _is_digest(name) else b"\0" + name.encode()
+
+
+def unpacked(data: bytes) -> str:
+    """The name that was packed."""
+    return _PREFIX + data[1:].hex() if data[:1] == b"\1" else data[1:].decode()
+
+
+def beginning_with(prefix: str) -> list[tuple[bytes, bytes]]:
+    """Where the packed forms are of all names that begin in a way: ranges, both ends included."""
+    text = b"\0" + prefix.encode()
+    ranges = [(text, text + b"\xff")]  # no text has this byte
+    if _PREFIX.startswith(prefix):
+        ranges.append((b"\1", b"\1" + b"\xff" * 32))
+    elif _begins_digest(prefix):
+        digits = prefix[len(_PREFIX) :]
+        first, last = (b"\1" + bytes.fromhex(digits.ljust(64, filler)) for filler in "0f")
+        ranges.append((first, last))
+    return ranges
