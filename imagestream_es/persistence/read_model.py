@@ -506,11 +506,13 @@ def _shown(rows: Rows, number: int, tag: str, base: str, until: int) -> list[tup
         until,
         until,
     )
-    return [((position, slot), _entry(base, *entry)) for position, slot, *entry in found]
+    return [
+        ((position, slot), _entry(base, created, reference, unpacked(image), generation))
+        for position, slot, created, reference, image, generation in found
+    ]
 
 
-def _entry(base: str, created: int | None, reference: str | None, name: bytes, generation: int) -> TagEvent:
-    image = unpacked(name)
+def _entry(base: str, created: int | None, reference: str | None, image: str, generation: int) -> TagEvent:
     return TagEvent(created, f"{base}@{image}" if reference is None else reference, image, generation)
 
 
@@ -534,7 +536,7 @@ def shown_rows(rows: Rows, numbers: Sequence[int], until: int = NOW) -> Iterator
             until,
         )
         for (number, tag), entries in groupby(found, itemgetter(0, 1)):
-            yield number, tag, list(entries)[::-1]
+            yield number, tag, [(*row[:4], unpacked(row[4]), row[5]) for row in list(entries)[::-1]]
 
 
 def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
@@ -563,8 +565,8 @@ def find_images(rows: Rows, stream: ImageStream, wanted: str, until: int = NOW) 
             first,
             last,
         )
-        for parts in entries:
-            entry = _entry(stream.repository, *parts)
+        for created, reference, image, generation in entries:
+            entry = _entry(stream.repository, created, reference, unpacked(image), generation)
             if entry.image:
                 found.setdefault(entry.image, entry)
     return {wanted: found[wanted]} if wanted in found else found
