@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def test_the_chart_is_a_picture_with_a_line_for_each_load(file: Path, tmp_path: 
     svg = ElementTree.parse(picture).getroot()
     assert svg.tag == "{http://www.w3.org/2000/svg}svg"
     dots = [dot for dot in svg.iter("{http://www.w3.org/2000/svg}circle") if dot.get("class") == "ours"]
-    assert len(dots) == 1 + 9  # the legend has one
+    assert len(dots) == 1 + 10  # the legend has one
     assert all(0 < float(dot.get("cx", "0")) < float(svg.get("width", "0")) for dot in dots)
 
 
@@ -148,6 +149,21 @@ def test_another_server_is_asked_what_it_can_answer(start_service, tmp_path: Pat
     assert set(rows) == {"mappings"}
     assert rows["mappings"]["one tag"]["server CPU ms"] is None
     assert rows["mappings"]["one tag"]["failures"] == {}
+
+
+def test_an_interrupted_run_keeps_what_it_has_measured(tmp_path: Path) -> None:
+    file = tmp_path / "benchmark.json"
+    arguments = ["--only", "decoding,limits", "--seconds", "0.1", "--rounds", "1000", "--json", str(file)]
+    with subprocess.Popen([sys.executable, str(BENCHMARK), *arguments], stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("limits"):
+                break
+        run.send_signal(signal.SIGINT)
+        told = run.stderr.read()
+        assert run.wait(60) == 130, told
+    assert "interrupted" in told
+    assert set(json.loads(file.read_text())["rows"]) == {"decoding"}
 
 
 def test_a_row_that_is_none_is_refused() -> None:
