@@ -133,7 +133,7 @@ def _check(
         audit = Audit(live, [of_trees(live), remembered.memories(), others])
         unfolded: list[str] = []
         try:
-            projector.fold(audit, copy, 0, head, progress)
+            projector.fold(audit, copy, 0, head, progress, bulk=True)
         except OperationalError as error:  # of the copy: the audit keeps those of the log
             raise OSError(f"no copy of the views can be written: {error}. Set TMPDIR to where there is room") from error
         except DatabaseError as error:

@@ -380,9 +380,9 @@ def stream_names(rows: Rows, namespace: str | None, until: int) -> list[tuple[st
 
 # --- histories
 
+_CHANGE = "stream, tag, position, slot, image, reference, time, created, generation, folded, hidden, action"
 _INSERT_CHANGE = (
-    "INSERT INTO tag_changes"
-    " (stream, tag, position, slot, image, reference, time, created, generation, folded, hidden, action)"
+    f"INSERT INTO tag_changes ({_CHANGE})"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
     " CASE WHEN ? AND EXISTS (SELECT 1 FROM tag_changes WHERE image = ? AND stream = ? AND tag = ? AND slot >= 0)"
     " THEN ? ELSE ? END)"
@@ -395,10 +395,10 @@ def change_row(
     position: int,
     action: str | None,
     entry: TagEvent | None,
-    *,
     base: str,
     time: int | None = None,
     slot: int = 0,
+    *,
     folded: bool = False,
     shown: bool = True,
 ) -> Row:
@@ -425,6 +425,45 @@ def change_row(
 def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
     """Write `change_row`s; a tag that moved to an image that it had before was reverted."""
     rows.many(_INSERT_CHANGE, changes)
+
+
+def begin_changes(rows: Rows) -> None:
+    """Write all changes of all tags from now on, until `end_changes`, with `add_changes`; there must be none yet.
+
+    They go to a temporary table that hides the view: without any order, which comes last and all at once.
+    """
+    rows.run("CREATE TEMP TABLE tag_changes AS SELECT * FROM tag_changes LIMIT 0")
+
+
+def order_changes(rows: Rows) -> None:
+    """Have the changes of one tag found soon, before `end_changes`."""
+    rows.run("CREATE INDEX IF NOT EXISTS added_changes_tag ON tag_changes (stream, tag)")
+
+
+def add_changes(rows: Rows, changes: Iterable[Row]) -> None:
+    """Write `change_row`s between `begin_changes` and `end_changes`; which of them are reverts is found then."""
+    rows.many(
+        f"INSERT INTO tag_changes ({_CHANGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        [(*row[:11], row[-1]) for row in changes],
+    )
+
+
+def end_changes(rows: Rows) -> None:
+    """Put what was added into the view, in its order."""
+    rows.run("ALTER TABLE tag_changes RENAME TO added_changes")
+    with rows.without_indexes("tag_changes"):
+        rows.run(
+            f"INSERT INTO tag_changes ({_CHANGE})"
+            " SELECT stream, tag, position, slot, image, reference, time, created, generation, folded, hidden,"
+            " CASE WHEN action = ? AND image <> ? AND nth > 1 THEN ? ELSE action END"
+            f" FROM (SELECT {_CHANGE}, ROW_NUMBER() OVER (PARTITION BY stream, tag, image, slot >= 0"
+            " ORDER BY position, slot) AS nth FROM added_changes) AS numbered"
+            " ORDER BY stream, tag, position, slot",
+            MOVED,
+            packed(""),
+            REVERTED,
+        )
+    rows.run("DROP TABLE added_changes")
 
 
 def insert_moments(rows: Rows, moments: Sequence[Row]) -> None:

@@ -38,6 +38,9 @@ from imagestream_es.persistence.store import Growth, NotErased, OutcomeUnknown, 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
 """Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
 
+_SORTING = -65536
+"""Memory to sort in, as `PRAGMA cache_size` takes it: in KiB if it is negative."""
+
 _PAGES = 2000
 """How many pages are copied between two reports of progress."""
 
@@ -333,6 +336,22 @@ class _Rows(Rows):
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with _translated():
             self._cursor.executemany(sql, rows)
+
+    @contextmanager
+    def without_indexes(self, table: str) -> Iterator[None]:
+        """Have a table without indexes in a block that writes all of it: they are then made by sorting."""
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+        indexes = self.all(query, table)
+        (cache,) = self.one("PRAGMA cache_size") or (0,)
+        self.run(f"PRAGMA cache_size={_SORTING}")
+        try:
+            for name, _ in indexes:
+                self.run(f"DROP INDEX {name}")
+            yield
+            for _, statement in indexes:
+                self.run(statement)
+        finally:
+            self.run(f"PRAGMA cache_size={cache}")
 
     def columns(self, table: str) -> list[str]:
         with _translated():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
 from typing import Any, ClassVar, Protocol
 
@@ -84,6 +84,10 @@ class Rows(ABC):
     @abstractmethod
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns."""
+
+    def without_indexes(self, table: str) -> AbstractContextManager[None]:  # noqa: ARG002 (not every store has to)
+        """Have a table without indexes in a block that writes all of it."""
+        return nullcontext()
 
     def head(self) -> int:
         """Position of the last event of the log, 0 if it is empty."""

@@ -47,25 +47,38 @@ def catch_up(store: Store, progress: Progress = _quiet) -> int:
     with store.writing() as rows:
         if read_model.folded_until(rows) < 0:
             read_model.clear(rows)
-        return fold(rows, rows, read_model.folded_until(rows), rows.head(), progress)
+        folded = read_model.folded_until(rows)
+        return fold(rows, rows, folded, rows.head(), progress, bulk=folded == 0)
 
 
 def rebuild(store: Store, progress: Progress = _quiet) -> int:
     """Empty the views and fold the whole log again; answers how many events."""
     with store.writing() as rows:
         read_model.clear(rows)
-        return fold(rows, rows, 0, rows.head(), progress)
+        return fold(rows, rows, 0, rows.head(), progress, bulk=True)
 
 
-def fold(log: Log, views: Rows, after: int, until: int, progress: Progress, streams: Streams | None = None) -> int:
+def fold(
+    log: Log,
+    views: Rows,
+    after: int,
+    until: int,
+    progress: Progress,
+    streams: Streams | None = None,
+    *,
+    bulk: bool = False,
+) -> int:
     """Fold the events of `log` behind position `after` up to `until` into `views`; answers how many.
 
-    `streams` are those at hand from the call before, in the same transaction.
+    `streams` are those at hand from the call before, in the same transaction. With `bulk` the views must be empty;
+    then their largest one is written at the end, in its order: that is much faster for a long log.
 
     Raises DatabaseError for one that can't be read.
     """
     mapper = EventMapper()
-    workspace = Workspace(views, Streams() if streams is None else streams, log)
+    workspace = Workspace(views, Streams() if streams is None else streams, log, bulk=bulk)
+    if bulk:
+        read_model.begin_changes(views)
     done = 0
     for position, stored in log.log(after, until):
         try:
@@ -79,6 +92,8 @@ def fold(log: Log, views: Rows, after: int, until: int, progress: Progress, stre
             workspace.flush()
             progress(done, until - after)
     workspace.flush()
+    if bulk:
+        read_model.end_changes(views)
     read_model.set_folded_until(views, until, workspace.time)
     progress(done, until - after)
     return done

@@ -32,7 +32,9 @@ class Staging:
     They are made at once: streams and images go on changing before the rows are written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bulk: bool = False) -> None:
+        self._insert_changes = read_model.add_changes if bulk else read_model.insert_changes
+        self._bulk = bulk
         self._streams: dict[int, Row] = {}
         self._moved: dict[int, Row] = {}
         self._tags: dict[tuple[int, str], Tag | None] = {}
@@ -55,7 +57,6 @@ class Staging:
             self._moved.pop(number, None)
         else:  # what a push leaves as it is may be much
             self._moved[number] = (stream.version, position, number)
-        row = partial(read_model.change_row, number, position=position, base=base, time=time)
         for slot, change in enumerate(changes):
             tag, kind, action = change.tag, change.kind, action_of(change)
             self._tags[number, tag] = stream.tags.get(tag)
@@ -71,9 +72,10 @@ class Staging:
                 self._steps.append(partial(hide, number=number, tag=tag, position=position))
             if action is not None:
                 shown = kind in (PUT, FOLLOWED, IMPORTED)
-                self._steps.append(
-                    row(tag, action=action, entry=change.head, slot=slot, folded=change.folded, shown=shown)
+                row = read_model.change_row(
+                    number, tag, position, action, change.head, base, time, slot, folded=change.folded, shown=shown
                 )
+                self._steps.append(row)
 
     def moment(self, position: int, time: int) -> None:
         """Stage the time of the log at a position."""
@@ -109,10 +111,12 @@ class Staging:
                 waiting.append(step)
                 continue
             if waiting:
-                read_model.insert_changes(rows, waiting)
+                self._insert_changes(rows, waiting)
                 waiting = []
+            if self._bulk:
+                read_model.order_changes(rows)
             step(rows)
         if waiting:
-            read_model.insert_changes(rows, waiting)
+            self._insert_changes(rows, waiting)
         self._streams, self._moved, self._tags, self._snapshots, self._images, self._steps = {}, {}, {}, [], {}, []
         self._moments, self._keys = [], []

@@ -32,10 +32,11 @@ class Workspace:
         log: read_model.Registrations | None = None,
         *,
         time: int | None = None,
+        bulk: bool = False,
         capacity: int = 10_000,
     ) -> None:
         self.rows = rows
-        self.staging = Staging()
+        self.staging = Staging(bulk=bulk)
         self._streams = streams
         self._images: dict[str, Image] = {}
         self._log = log
@@ -59,9 +60,12 @@ class Workspace:
 
     def stream_of(self, namespace: str, name: str) -> ImageStream:
         """The stream of that name, existing or not."""
-        key = stream_id(namespace, name)
+        return self._stream(stream_id(namespace, name))
+
+    def _stream(self, key: str) -> ImageStream:
         stream = self._streams.get(key)
         if stream is None:
+            namespace, _, name = key.partition("/")
             stream = read_model.load_stream(self.rows, namespace, name) or ImageStream(namespace, name)
             self._streams[key] = stream
         else:
@@ -83,8 +87,7 @@ class Workspace:
         """Fold a stored event in and stage what follows from it."""
         self.tick(position, event)
         if isinstance(event, StreamEvent):
-            namespace, _, name = originator.partition("/")
-            stream = self.stream_of(namespace, name)
+            stream = self._stream(originator)
             changes = stream.apply(event)
             stream.place(event, position)
             self.staging.stream(stream, changes, self.time)

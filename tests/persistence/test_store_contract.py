@@ -17,7 +17,7 @@ import pytest
 from eventsourcing.persistence import DatabaseError, IntegrityError, PersistenceError, StoredEvent
 from msgspec import Raw
 
-from imagestream_es.domain.actions import MOVED
+from imagestream_es.domain.actions import MOVED, REVERTED
 from imagestream_es.domain.events import LogStarted, Origin
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, Tag
@@ -576,6 +576,33 @@ def test_a_history_replaced_by_nothing_is_empty(store: Store) -> None:
     with store.reading() as rows:
         assert shown(rows) == []
         assert shown(rows, until=1) == [entry("sha256:a")]
+
+
+def test_changes_that_are_written_all_at_once_are_those_written_one_by_one(store: Store) -> None:
+    def changes(*positions: int) -> list[tuple[Any, ...]]:
+        return [
+            read_model.change_row(1, f"t{at % 2}", at, MOVED, entry(f"sha256:{at % 5 % 3:064}"), BASE, time=at)
+            for at in positions
+        ]
+
+    def written(insert: Callable[[Rows, Any], None], rows: Rows) -> list[tuple[Any, ...]]:
+        insert(rows, changes(1, 2, 3, 7))
+        insert(rows, changes(8, 9, 12))
+        read_model.hide_newest(rows, 1, "t0", 13)
+        read_model.replace_entries(rows, 1, "t1", 14, [entry("sha256:x"), entry(f"sha256:{1:064}")], BASE)
+        insert(rows, changes(15, 16))
+        return rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot")
+
+    with store.writing() as rows:
+        expected = written(read_model.insert_changes, rows)
+        read_model.clear(rows)
+        read_model.begin_changes(rows)
+        read_model.order_changes(rows)
+        assert written(read_model.add_changes, rows) != expected, "reverts are found at the end"
+        read_model.end_changes(rows)
+    with store.reading() as rows:
+        assert rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot") == expected
+        assert {row[4] for row in expected} == {MOVED, REVERTED, None}
 
 
 def test_images_are_found_by_name_and_by_prefix_in_the_order_of_bytes(store: Store) -> None:
