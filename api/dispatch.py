@@ -14,7 +14,7 @@ import yaml
 from flask import Request, Response, request
 
 from api import bodies, managed_fields, tables
-from api.access import Identity, allows, authenticate, authorize, forbidden, identify, may_pull
+from api.access import CERTIFICATE, Identity, allows, authenticate, authorize, forbidden, identify, may_pull
 from api.as_of import IMMUTABLE, go_back
 from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
@@ -33,6 +33,7 @@ from api.schemas.fields import print_time
 from api.told import told, verb_of
 from api.validation import known
 from api.watch import Watch, options_of
+from imagestream_es.access.certificates import has_expired
 from imagestream_es.access.gate import Gate
 from imagestream_es.access.policy import Action
 from imagestream_es.application.commands import Caller, Expected
@@ -146,7 +147,11 @@ def _admission(request: Request, gate: Gate, identity: Identity, action: Action)
     """What tells whether a request would be let in now as it was, by the rules and credentials that hold then."""
     again = Request(request.environ)  # of Flask's own nothing is left once the answer has begun
 
+    certificate = request.environ.get(CERTIFICATE)
+
     def admitted() -> bool:
+        if certificate is not None and has_expired(certificate):
+            return False
         try:
             return identify(again, gate, authenticate(again, gate)) == identity and allows(gate, identity.user, action)
         except Refusal:

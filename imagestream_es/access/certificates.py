@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,3 +23,8 @@ def user_of(certificate: Mapping[str, Any]) -> User | None:
     if not names or not all(map(can_be_name, (names[-1], *groups))):
         return None
     return User(names[-1], "", (*groups, AUTHENTICATED), issuer=ISSUER)
+
+
+def has_expired(certificate: Mapping[str, Any]) -> bool:
+    """Whether a certificate that was valid when it was shown is so no longer."""
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) <= time.time()

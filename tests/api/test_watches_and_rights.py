@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from api import watch as watching
+from api.access import CERTIFICATE
 from imagestream_es.settings import Settings
 
 SPACE = "/apis/image.openshift.io/v1/namespaces/team"
@@ -100,3 +101,17 @@ def test_a_watch_goes_on_for_who_keeps_the_right_whatever_else_changes(client: F
         for image in "ab":
             push(client, image)
             assert json.loads(next(lines))["type"] == "MODIFIED"
+
+
+@pytest.mark.parametrize(
+    ("until", "kinds"), [("Jan  1 00:00:00 2020 GMT", []), ("Jan  1 00:00:00 2199 GMT", ["ADDED"])]
+)
+def test_a_watch_ends_with_the_certificate_that_was_shown(client: FlaskClient, until: str, kinds: list[str]) -> None:
+    created = client.post(f"{SPACE}/imagestreams", json={"metadata": {"name": "web"}}, headers=ROOT).get_json()
+    push(client, "a")
+    subject = ((("organizationName", "devs"),), (("commonName", "jane"),))
+    shown = {CERTIFICATE: {"subject": subject, "notAfter": until}}
+    query = f"watch=1&resourceVersion={created['metadata']['resourceVersion']}&timeoutSeconds=1"
+    with client.get(f"{CHANGES}?{query}", environ_overrides=shown, buffered=False) as answer:
+        assert answer.status_code == 200
+        assert [json.loads(line)["type"] for line in filter(None, answer.iter_encoded())] == kinds
