@@ -66,6 +66,10 @@ def _entries(rows: Rows) -> str:
     return f"{_ms(entries['warm']['p50 ms'])} warm, {_ms(write)} after a write, {_ms(start)} after a start"
 
 
+def _replay(replay: Rows) -> str:
+    return f"{number(replay['seconds'])} s ({number(replay['CPU seconds'])} s CPU), {number(replay['peak MB'])} MB"
+
+
 def _most_watches(rows: Rows) -> str:
     return str(max(rows["watch"], key=lambda name: int(name.split()[0])))
 
@@ -150,7 +154,7 @@ LINES: dict[str, Line] = {
     "replay": Line(
         "replay of 1,000,000 moves of tags into fresh views, with the tree",
         "impossible",
-        lambda rows: f"{number(rows['replay']['seconds'])} s, {number(rows['replay']['peak MB'])} MB",
+        lambda rows: _replay(rows["replay"]),
         lambda rows: f"{number(rows['replay']['seconds for the views'])} s of it the views",
     ),
     "start": Line(
@@ -227,14 +231,15 @@ def _others(figures: Rows) -> Iterator[float]:
 
 
 def _machine(result: Rows) -> str:
-    machine, busy = result["machine"], statistics.median(list(_others(result["rows"])) or [0])
+    machine, others = result["machine"], list(_others(result["rows"]))
     text = (
         f"Measured {machine['time'][:10]} on {machine['cores']} cores ({machine['processor']}) that client and server"
         f" share, {machine['memory GB']} GB, Linux {machine['kernel']}, Python {machine['python']}, SQLite"
         f" {machine['sqlite']}; a page is on disk in {machine['fdatasync ms, median']} ms (median);"
-        f" {result['rounds']} rounds of {result['seconds']} s; meanwhile other programs kept"
-        f" {number(busy)} cores busy (median)."
+        f" {result['rounds']} rounds of {result['seconds']} s."
     )
+    if others:
+        text += f" Other programs kept {number(statistics.median(others))} cores busy meanwhile (median)."
     if result["scale"] != 1:
         text += f" Logs and histories were {result['scale']} of the lengths told here."
     return text

@@ -35,13 +35,14 @@ with closing(SQLiteStore(sys.argv[1])) as store, store.writing() as rows:
 
 @dataclass(frozen=True)
 class Moved:
-    """A log of many moves with its views, and what folding them took: seconds, and peak bytes of memory."""
+    """A log of many moves with its views, and what folding them took: seconds, those of CPU, peak bytes of memory."""
 
     directory: Path
     moves: int
     log_bytes: int
     views: float
     tree: float
+    cpu: float
     peak: int
 
 
@@ -56,24 +57,33 @@ def moved(run: Run) -> Moved:
 
 
 def _moved(run: Run) -> Moved:
+    return _fold(run, run.prepared("many moves, folded", lambda directory: _copy_log(run, directory)))
+
+
+def _entries(run: Run) -> dict[str, int]:
     moves, long = run.scaled(MOVES), long_history(run)
     streams = max((moves - long) // ENTRIES, 10)
-    entries = {f"stream-{number}": ENTRIES for number in range(streams)} | {LONG: long}
-    directory = run.prepared("many moves", partial(write_log, entries=entries, fold=False))
-    log_bytes = stored(directory)
-    return _fold(run, directory, sum(entries.values()), log_bytes)
+    return {f"stream-{number}": ENTRIES for number in range(streams)} | {LONG: long}
 
 
-def _fold(run: Run, directory: Path, moves: int, log_bytes: int) -> Moved:
+def _copy_log(run: Run, directory: Path) -> None:
+    """Make a data directory with the log of many moves, and no views over it yet."""
+    log = run.prepared("many moves", partial(write_log, entries=_entries(run), fold=False))
+    shutil.copytree(log, directory)
+
+
+def _fold(run: Run, directory: Path) -> Moved:
+    """Fold the views of such a directory."""
+    moves, log_bytes = sum(_entries(run).values()), stored(directory)
     run.say(f"folding the views of {moves:,} moves")
-    views, first = _timed([str(COMMAND), "replay", "--data-dir", str(directory)])
+    views, views_cpu, first = _timed([str(COMMAND), "replay", "--data-dir", str(directory)])
     run.say(f"growing the tree over {moves:,} moves")
-    tree, second = _timed([sys.executable, "-c", _GROW_TREE, str(directory / "imagestream.db")])
-    return Moved(directory, moves, log_bytes, views, tree, max(first, second))
+    tree, tree_cpu, second = _timed([sys.executable, "-c", _GROW_TREE, str(directory / "imagestream.db")])
+    return Moved(directory, moves, log_bytes, views, tree, views_cpu + tree_cpu, max(first, second))
 
 
-def _timed(command: Sequence[str]) -> tuple[float, int]:
-    """Seconds and peak bytes of memory of a command. Raises RuntimeError if it fails."""
+def _timed(command: Sequence[str]) -> tuple[float, float, int]:
+    """Seconds, seconds of CPU and peak bytes of memory of a command. Raises RuntimeError if it fails."""
     with tempfile.TemporaryFile("w+") as told:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=told, stderr=told)
@@ -88,7 +98,7 @@ def _timed(command: Sequence[str]) -> tuple[float, int]:
         if process.returncode:
             told.seek(0)
             raise RuntimeError(f"{' '.join(command)}: {told.read()[-2000:]}")
-    return seconds, usage.ru_maxrss * 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def replay(run: Run) -> Figures:
@@ -96,14 +106,14 @@ def replay(run: Run) -> Figures:
     rounds = [moved(run)]
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as place:
         for number in range(1, min(run.rounds, 2)):
-            copy = Path(place) / str(number)
-            shutil.copytree(rounds[0].directory, copy)
-            rounds.append(_fold(run, copy, rounds[0].moves, rounds[0].log_bytes))
+            _copy_log(run, Path(place) / str(number))
+            rounds.append(_fold(run, Path(place) / str(number)))
     return {
         "moves": rounds[0].moves,
         "seconds": statistics.median(one.views + one.tree for one in rounds),
         "seconds for the views": statistics.median(one.views for one in rounds),
         "seconds for the tree": statistics.median(one.tree for one in rounds),
+        "CPU seconds": statistics.median(one.cpu for one in rounds),
         "peak MB": max(one.peak for one in rounds) / 1e6,
         "rounds": len(rounds),
     }
