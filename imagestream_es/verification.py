@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import Any, BinaryIO
 
 from eventsourcing.persistence import DatabaseError, OperationalError, PersistenceError
@@ -124,36 +123,45 @@ def _check(
     report: Report,
 ) -> None:
     # What is written to the copy is never committed: there is nobody else to read it.
-    damage: Future[list[str]] = Future()
-    Thread(target=_look_for_damage, args=(store, damage), daemon=True).start()  # an interruption does not wait for it
-    with store.reading() as live, fresh.reading() as copy:
-        head = live.head()
-        read_model.drop_indexes(copy)
-        others = [] if kept is None else [of_checkpoint(kept, "the checkpoint that was kept")]
-        audit = Audit(live, [of_trees(live), remembered.memories(), others])
-        unfolded: list[str] = []
+    with store.reading() as other, ThreadPoolExecutor(1) as beside, store.reading() as live, fresh.reading() as copy:
+        damage = beside.submit(_damage, other)
         try:
-            projector.fold(audit, copy, 0, head, progress, bulk=True)
-        except OperationalError as error:  # of the copy: the audit keeps those of the log
-            raise OSError(f"no copy of the views can be written: {error}. Set TMPDIR to where there is room") from error
-        except DatabaseError as error:
-            unfolded.append(str(error))
-            audit.finish()
-        report.events, report.log = audit.tree.size, audit.tree.checkpoint()
-        report.differences += [*audit.findings, *unfolded, *_gaps(live)]
-        if audit.tree.size == head and not unfolded:
-            report.differences.extend(_first_difference(live, copy, head))
-        report.differences += damage.result()
+            _hold(live, copy, remembered, kept, progress, report)
+            report.differences += damage.result()
+        except BaseException:
+            other.interrupt()  # whoever interrupts does not want to wait for it
+            raise
 
 
-def _look_for_damage(store: Store, told: Future[list[str]]) -> None:
+def _hold(
+    live: Rows,
+    copy: Rows,
+    remembered: _Remembered,
+    kept: Checkpoint | None,
+    progress: projector.Progress,
+    report: Report,
+) -> None:
+    head = live.head()
+    read_model.drop_indexes(copy)
+    others = [] if kept is None else [of_checkpoint(kept, "the checkpoint that was kept")]
+    audit = Audit(live, [of_trees(live), remembered.memories(), others])
+    unfolded: list[str] = []
     try:
-        with store.reading() as rows:
-            found = rows.damage()
-    except BaseException as error:
-        told.set_exception(error)
-    else:
-        told.set_result([f"SQLite finds {len(found)} faults in its file, the first: {found[0]}"] if found else [])
+        projector.fold(audit, copy, 0, head, progress, bulk=True)
+    except OperationalError as error:  # of the copy: the audit keeps those of the log
+        raise OSError(f"no copy of the views can be written: {error}. Set TMPDIR to where there is room") from error
+    except DatabaseError as error:
+        unfolded.append(str(error))
+        audit.finish()
+    report.events, report.log = audit.tree.size, audit.tree.checkpoint()
+    report.differences += [*audit.findings, *unfolded, *_gaps(live)]
+    if audit.tree.size == head and not unfolded:
+        report.differences.extend(_first_difference(live, copy, head))
+
+
+def _damage(rows: Rows) -> list[str]:
+    found = rows.damage()
+    return [f"SQLite finds {len(found)} faults in its file, the first: {found[0]}"] if found else []
 
 
 def _gaps(rows: Rows) -> Iterator[str]:

@@ -508,8 +508,8 @@ def kept_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     services = build(Settings(data_dir=directory, import_controller="off"))
     client = create_app(services.settings, services).test_client()
 
-    def ask(method: str, path: str, body: Any = None) -> None:
-        answer = client.open(f"{SPACE}/{path}", method=method, json=body)
+    def ask(method: str, path: str, body: Any = None, **headers: str) -> None:
+        answer = client.open(f"{SPACE}/{path}", method=method, json=body, headers=headers)
         assert answer.status_code < 300, answer.text
 
     for stream in STREAMS:
@@ -519,7 +519,7 @@ def kept_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = {"metadata": {"name": digest}, "dockerImageReference": f"quay.io/team/one@{digest}"}
         body = {"metadata": {"name": "one", "namespace": "team"}, "image": image, "tag": f"t{number % 3}"}
         ask("POST", "imagestreammappings", body)
-    ask("DELETE", "imagestreamtags/one:t2")
+    ask("DELETE", "imagestreamtags/one:t2", **{"Idempotency-Key": "once"})
     ask("DELETE", "imagestreams/three")
     services.close()
     return directory

@@ -28,7 +28,7 @@ from psycopg.sql import SQL
 from imagestream_es.persistence import read_model, shadow, tables
 from imagestream_es.persistence.directory import InUse
 from imagestream_es.persistence.sqlite import SQLiteStore, Use
-from imagestream_es.persistence.store import Growth, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import DiskFull, Growth, OutcomeUnknown, Row, Rows
 
 HOME = "public"
 """The schema of all tables, but for those that are being made."""
@@ -286,6 +286,8 @@ def _translated() -> Iterator[None]:
         yield
     except psycopg.IntegrityError as error:
         raise IntegrityError(str(error)) from error
+    except psycopg.errors.DiskFull as error:
+        raise DiskFull(str(error)) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise OperationalError(str(error)) from error
     except psycopg.Error as error:

@@ -33,7 +33,7 @@ from eventsourcing.sqlite import (
 
 from imagestream_es.persistence import read_model, shadow, tables
 from imagestream_es.persistence.directory import FileLock
-from imagestream_es.persistence.store import Growth, NotErased, OutcomeUnknown, Row, Rows
+from imagestream_es.persistence.store import DiskFull, Growth, NotErased, OutcomeUnknown, Row, Rows
 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
 """Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
@@ -319,6 +319,9 @@ class _Rows(Rows):
     def damage(self) -> list[str]:
         return [message for (message,) in self.all("PRAGMA integrity_check") if message != "ok"]
 
+    def interrupt(self) -> None:
+        self._cursor.connection.interrupt()
+
     def each(self, sql: str, *values: Any) -> Iterator[Row]:
         cursor = self._cursor.connection.cursor()
         cursor.row_factory = None
@@ -409,6 +412,7 @@ def _translated() -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise IntegrityError(error) from error
     except sqlite3.OperationalError as error:
-        raise OperationalError(error) from error
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        raise (DiskFull if full else OperationalError)(error) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where the file is damaged
         raise DatabaseError(error) from error

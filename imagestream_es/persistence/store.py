@@ -38,6 +38,10 @@ class OutcomeUnknown(PersistenceError):
     """The database failed while it committed: the transaction may be stored or not."""
 
 
+class DiskFull(OperationalError):
+    """There is no room for what was to be written."""
+
+
 class NotErased(PersistenceError):
     """What was deleted is gone from the tables, but its bytes may be left somewhere in the database's files."""
 
@@ -183,6 +187,9 @@ class Rows(ABC):
     def damage(self) -> list[str]:
         """What the database itself finds wrong with its file; nothing where it is not asked."""
         return []
+
+    def interrupt(self) -> None:  # noqa: B027 (not every kind of store has what takes long)
+        """Let what another thread is doing with this, such as `damage`, fail at once."""
 
     def _tree(self, size: int) -> Tree:
         if size == 0:

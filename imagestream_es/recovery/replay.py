@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import sha256
 from importlib.metadata import version
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from eventsourcing.persistence import OperationalError, PersistenceError
 from imagestream_es.bootstrap import open_store
 from imagestream_es.maintenance import require_log
 from imagestream_es.persistence import read_model, shadow
-from imagestream_es.persistence.store import Rows, Store
+from imagestream_es.persistence.store import DiskFull, Rows, Store
 from imagestream_es.projections import projector
 from imagestream_es.projections.workspace import Streams
 from imagestream_es.recovery.wholeness import Refusal
@@ -58,10 +58,18 @@ def replay(settings: Settings, names: Sequence[str], progress: projector.Progres
 
 
 def refold(store: Store, views: Sequence[str], progress: projector.Progress) -> Replayed:
-    """Fold the whole log into the shadow, which may have been begun, and give it the place of these views."""
+    """Fold the whole log into the shadow, which may have been begun, and give it the place of these views.
+
+    Raises Refusal if there is no room for it, PersistenceError.
+    """
     before, streams = _begun(store), Streams()
-    folded = _follow(store, streams, before, progress)
-    folded = _finish(store, views, streams, folded, progress)
+    try:
+        folded = _follow(store, streams, before, progress)
+        folded = _finish(store, views, streams, folded, progress)
+    except DiskFull as error:
+        with suppress(PersistenceError):
+            store.drop_shadow()  # the service needs the room more
+        raise Refusal("there is no room for a second set of the views, which are as they were: make some") from error
     store.drop_shadow()
     return Replayed(folded, before)
 
@@ -119,6 +127,8 @@ def _finish(store: Store, views: Sequence[str], streams: Streams, folded: int, p
                 head = rows.head()
                 projector.fold(rows, rows, folded, head, lambda *_: None, streams)
             break
+        except DiskFull:
+            raise
         except OperationalError:
             if not left:
                 raise

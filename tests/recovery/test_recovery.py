@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from imagestream_es.persistence import inbox, tables
 from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.sqlite import SQLiteStore
 from imagestream_es.persistence.store import Store
+from imagestream_es.projections import projector
 from imagestream_es.recovery import refill, wholeness
 from imagestream_es.recovery.export import event_of, line
 from imagestream_es.settings import Settings
@@ -469,6 +471,42 @@ def test_an_interrupted_import_goes_on_from_where_it_stood(kind: str, number: in
             store.create_tables()  # as the service does when it starts
     else:
         assert [path.name for path in Path(elsewhere[1]).rglob("*.unfinished*")] == []
+
+
+@pytest.mark.parametrize("command", ["backup", "restore", "restore until", "export", "import"])
+def test_a_disk_that_fails_is_told_in_one_line_and_leaves_nothing_half_done(
+    command: str, words: dict[str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        failed = run(*words[command])
+    assert (failed.exit_code, failed.stderr.count("Error: "), failed.stdout) == (1, 1, ""), failed.output
+    assert "Input/output error" in failed.stderr
+    assert not (tmp_path / "result").exists()
+    assert not (tmp_path / "new/imagestream.db").exists()
+    good(*words[command])
+
+
+def test_an_import_for_which_there_was_no_room_goes_on_when_there_is(
+    small_disk: Path, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "BATCH", 10)
+    options = place("sqlite")
+    live(options, tags=400)
+    exported = good("export", "--output", tmp_path / "log.jsonl", *options)
+    (small_disk / "filling").write_bytes(bytes(2_500_000))
+    failed = run("import", tmp_path / "log.jsonl", "--data-dir", small_disk / "data")
+    assert (failed.exit_code, failed.stderr.count("Error: "), failed.stdout) == (1, 1, ""), failed.output
+    assert "full" in failed.stderr
+    assert not (small_disk / "data/imagestream.db").exists()
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    imported = good("import", tmp_path / "log.jsonl", "--data-dir", small_disk / "data")
+    assert imported.stdout.startswith("Went on behind position ")
+    assert checkpoint(imported) == checkpoint(exported)
+    good("verify", "--data-dir", small_disk / "data")
 
 
 def database(options: list[str]) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,28 @@ def test_what_was_left_after_the_swap_is_cleared_away(settings: Settings, monkey
     assert made(settings) == before
 
 
+def test_without_room_a_replay_gives_up_and_takes_none(small_disk: Path, log: list[tuple[int, StoredEvent]]) -> None:
+    settings = Settings(data_dir=small_disk)
+    with closing(open_store(settings)) as store:
+        store.create_tables()
+        with store.writing() as rows:
+            refill.fill(rows, log, len(log), quiet)
+    before = views(settings)
+    filling = small_disk / "filling"
+    with filling.open("wb", buffering=0) as file, suppress(OSError):
+        while shutil.disk_usage(small_disk).free > 250_000:
+            file.write(bytes(10_000))
+    told = run("replay", *options(settings))
+    assert (told.exit_code, told.stderr.count("Error: ")) == (1, 1), told.output
+    assert "there is no room for a second set of the views" in told.stderr
+    assert views(settings) == before
+    filling.unlink()
+    with closing(open_store(settings)) as store:
+        assert not store.has_shadow()
+    assert run("replay", *options(settings)).exit_code == 0
+    assert verify(settings, quiet).ok
+
+
 @thoroughly
 @given(histories)
 def test_whatever_was_commanded_a_replay_gives_the_same_views(steps: list[Step]) -> None:
@@ -387,6 +411,11 @@ def test_a_running_service_forgets_what_it_kept_of_the_views_before(
     patch = {"Content-Type": "application/merge-patch+json"}
     refused = b'{"metadata":{"resourceVersion":"1","labels":{"a":"b"}}}'
     assert service.request(f"{base}/web", "PATCH", refused, patch)[0] == 409  # now the writer has read it
+    assert b'"uid":"not-' in service.request(base)[1]
     assert run("replay", *options(settings)).exit_code == 0
+    deadline = time.monotonic() + 60
+    while b'"uid":"not-' in service.request(base)[1]:
+        assert time.monotonic() < deadline, "the service still tells what was in the views before"
+        time.sleep(0.1)
     assert service.request(f"{base}/web", "PATCH", b'{"metadata":{"labels":{"a":"b"}}}', patch)[0] == 200
     assert verify(settings, quiet).ok
