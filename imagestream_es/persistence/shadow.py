@@ -19,6 +19,9 @@ SCHEMA = "imagestream_replay"
 NEW, OLD = "_new", "_old"
 """How the names of the shadow's tables end on SQLite, and of those whose place it took."""
 
+TABLES = tuple(f"{view}{end}" for view in ("projection", *tables.VIEWS) for end in (NEW, OLD))
+"""Those tables of SQLite's; the first is that without which there is no shadow."""
+
 _VIEW = re.compile(rf"\b({'|'.join(tables.VIEWS)})\b")
 _INDEX = re.compile(r"CREATE INDEX IF NOT EXISTS (\w+) ON")
 

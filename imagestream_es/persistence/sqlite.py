@@ -140,6 +140,8 @@ class SQLiteStore:
         self.recorder.create_table()
         with self.writing() as rows:
             if read_model.drop_other_shape(rows):
+                for table in shadow.TABLES:
+                    rows.run(f"DROP TABLE IF EXISTS {table}")
                 _make_views(rows)
             _make_indexes(rows)
 
@@ -191,8 +193,7 @@ class SQLiteStore:
 
     def drop_shadow(self) -> None:
         """Drop what is left of a shadow, and of the views whose place it took."""
-        # The first one to go is that without which there is no shadow.
-        for table in [f"{view}{end}" for view in ("projection", *tables.VIEWS) for end in (shadow.NEW, shadow.OLD)]:
+        for table in shadow.TABLES:
             with self.writing() as rows:
                 rows.run(f"DROP TABLE IF EXISTS {table}")
 

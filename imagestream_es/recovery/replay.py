@@ -129,9 +129,10 @@ def _finish(store: Store, views: Sequence[str], streams: Streams, folded: int, p
             break
         except DiskFull:
             raise
-        except OperationalError:
+        except OperationalError as error:
             if not left:
-                raise
+                told = f"the views can't be replaced while others read or write for so long ({error})"
+                raise Refusal(f"{told}: run this again when they are done, and it goes on from here") from error
             # Somebody reads for long, as a backup does. Nothing was done: so it goes on from the last transaction.
             streams.clear()
             time.sleep(1)

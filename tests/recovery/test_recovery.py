@@ -371,14 +371,14 @@ def test_a_directory_that_is_no_backup_is_told_in_one_line(tmp_path: Path) -> No
     assert "manifest.json" in refused.stderr
 
 
-def test_nothing_is_restored_under_a_running_service(place: Any, tmp_path: Path) -> None:
-    options = place("sqlite")
-    live(options)
-    good("backup", tmp_path / "backup", *options)
+@pytest.mark.parametrize("command", ["restore", "restore until", "import"])
+def test_nothing_is_brought_back_under_a_running_service(
+    command: str, words: dict[str, list[object]], tmp_path: Path
+) -> None:
     (tmp_path / "new").mkdir()
     with DirectoryLock(tmp_path / "new"):
-        refused = run("restore", tmp_path / "backup", "--data-dir", tmp_path / "new")
-    assert refused.exit_code == 1
+        refused = run(*words[command])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "in use by another imagestream-es process" in refused.stderr
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import checker
@@ -27,6 +28,7 @@ from imagestream_es.bootstrap import open_store
 from imagestream_es.cli import main
 from imagestream_es.domain.image_stream import DesiredStream
 from imagestream_es.persistence import read_model, shadow, tables
+from imagestream_es.projections import projector
 from imagestream_es.recovery import refill
 from imagestream_es.recovery import replay as replaying
 from imagestream_es.settings import Settings
@@ -324,6 +326,57 @@ def test_no_column_has_the_name_of_a_view(settings: Settings) -> None:
     with closing(open_store(settings)) as store, store.reading() as rows:
         columns = {column for table in (*tables.KEPT, *tables.VIEWS) for column in rows.columns(table)}
     assert not columns & set(tables.VIEWS)  # or `shadowed` would take it for one
+
+
+def test_views_of_another_shape_take_a_shadow_of_theirs_with_them(settings: Settings, small_steps: None) -> None:
+    before, there = views(settings), made(settings)
+    begun(settings, 2)
+    with closing(open_store(settings)) as store:
+        with store.writing() as rows:
+            rows.run("UPDATE projection SET value = 0 WHERE name = 'shape'")
+        store.create_tables()
+        if settings.database_url is None:  # PostgreSQL keeps it where it is in nobody's way
+            assert made(settings) == there
+        projector.catch_up(store)
+    assert views(settings) == before
+    assert run("replay", *options(settings)).exit_code == 0
+    assert (views(settings), made(settings)) == (before, there)
+
+
+def test_who_reads_while_the_views_are_replaced_goes_on_with_what_was_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = views(settings)
+    spoil(settings)
+    wrong, waits = views(settings), threading.Event()
+    monkeypatch.setattr(replaying, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: waits.set()))
+    replay = threading.Thread(target=replaying.replay, args=(settings, (), quiet))
+    with closing(open_store(settings)) as store:
+        with store.reading() as rows:
+            rows.head()
+            replay.start()
+            if settings.database_url is None:
+                replay.join()
+                assert views(settings) == right
+            else:
+                assert waits.wait(120)  # it can't end before this does, and lets others read meanwhile
+                assert views(settings) == wrong
+            assert checker.views(rows) == wrong
+        replay.join()
+    assert views(settings) == right
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)  # on SQLite nobody waits for those who read
+def test_a_replay_that_can_not_end_for_those_who_read_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "TRIES", 2)
+    with closing(open_store(settings)) as store, store.reading() as rows:
+        rows.head()
+        told = run("replay", *options(settings))
+    assert (told.exit_code, told.stderr.count("Error: ")) == (1, 1)
+    assert "run this again when they are done" in told.stderr
+    assert run("replay", *options(settings)).stdout.startswith("Went on")
 
 
 # --- while the service runs
