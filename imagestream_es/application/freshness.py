@@ -103,7 +103,7 @@ class Freshness:
         assert self._store is not None
         after = self._head
         try:
-            with self._store.reading() as rows:
+            with self._store.glancing() as rows:
                 head, replays = read_model.standing(rows)
                 events = self._events(rows, after, head) if self._shared else []
         except PersistenceError:

@@ -122,6 +122,12 @@ class PostgresStore:
             yield _Rows(cursor.connection, self._growth)
 
     @contextmanager
+    def glancing(self) -> Iterator[_Rows]:
+        """Statements that each see what is committed by then."""
+        with _translated(), self._datastore.get_connection() as connection:
+            yield _Rows(connection, self._growth)
+
+    @contextmanager
     def writing(self) -> Iterator[_Rows]:
         """The one transaction that writes."""
         with _writing(self._datastore, self._growth) as rows:

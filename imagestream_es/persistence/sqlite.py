@@ -208,6 +208,12 @@ class SQLiteStore:
                 rows.roll_back()
 
     @contextmanager
+    def glancing(self) -> Iterator[_Rows]:
+        """Statements that each see what is committed by then."""
+        with self._connection(writer=False) as rows:
+            yield rows
+
+    @contextmanager
     def writing(self) -> Iterator[_Rows]:
         """The one transaction that writes."""
         with self._connection(writer=True) as rows, _committed(rows):

@@ -264,6 +264,9 @@ class Store(Protocol):
     def reading(self) -> AbstractContextManager[Rows]:
         """A transaction that sees one snapshot and writes nothing. Raises PersistenceError."""
 
+    def glancing(self) -> AbstractContextManager[Rows]:
+        """No transaction: each statement sees what is committed by then, and costs little. Raises PersistenceError."""
+
     def writing(self) -> AbstractContextManager[Rows]:
         """The one transaction that writes; durable when its block ends. Raises PersistenceError, OutcomeUnknown."""
 

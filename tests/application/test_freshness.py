@@ -99,7 +99,7 @@ def test_while_the_store_cannot_be_read_nobody_knows(monkeypatch: pytest.MonkeyP
         raise OperationalError
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "reading", fail)
+        patch.setattr(store, "glancing", fail)
         assert fresh.holds_at(before) is None
     assert fresh.holds_at(before) == 0
     store.close()

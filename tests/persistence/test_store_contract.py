@@ -224,6 +224,17 @@ def test_reading_sees_one_snapshot_while_a_writer_commits(kind: str, store: Stor
         assert rows.head() == 2
 
 
+def test_each_statement_of_a_glance_sees_what_is_committed_by_then(kind: str, store: Store) -> None:
+    append(store, event("a", 1))
+    with store.glancing() as rows:
+        assert rows.head() == 1
+        if kind == "memory":
+            return  # there, the writer waits for readers
+        append(store, event("a", 2))
+        assert rows.head() == 2
+        assert rows.originators(0, 2) == [("a", 1), ("a", 2)]
+
+
 def test_what_is_not_committed_is_not_seen(kind: str, store: Store) -> None:
     if kind == "memory":
         return  # there, readers wait for the writer
