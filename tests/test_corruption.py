@@ -185,7 +185,7 @@ def test_a_write_ahead_log_that_was_deleted_is_noticed(crashed: Path) -> None:
 
 
 def refused_at_start(directory: Path) -> None:
-    app = create_app(Settings(data_dir=directory, import_controller="off"))
+    app = create_app(Settings(data_dir=directory, import_controller="off", access_log="off"))
     try:
         answer = app.test_client().post(f"{SPACE}/imagestreams", json={"metadata": {"name": "new"}})
         assert answer.status_code == 503

@@ -33,7 +33,7 @@ STREAMS = "/apis/image.openshift.io/v1/namespaces/team/imagestreams"
 @contextmanager
 def serving(directory: Path, **more: Any) -> Iterator[FlaskClient]:
     """A service in this process, stopped at the end."""
-    app = create_app(Settings(data_dir=directory, import_controller="off", **more))
+    app = create_app(Settings(data_dir=directory, import_controller="off", access_log="off", **more))
     try:
         yield app.test_client()
     finally:

@@ -23,7 +23,9 @@ PROTOBUF = "application/vnd.kubernetes.protobuf"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """A client of one application for all that is sent here."""
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off"))
+    app = create_app(
+        Settings(data_dir=tmp_path_factory.mktemp("hostile") / "data", import_controller="off", access_log="off")
+    )
     yield app.test_client()
     app.extensions["imagestream"].close()
 

@@ -224,7 +224,9 @@ def test_no_text_breaks_a_creation(client: FlaskClient, kind: Kind) -> None:
 
 def test_no_text_breaks_a_creation_in_postgresql(postgres_url: str, tmp_path: Path, no_network: None) -> None:
     """It knows no NUL, and its indexes no long text: either would be an error of the server, or fail others' writes."""
-    app = create_app(Settings(data_dir=tmp_path / "data", database_url=postgres_url, import_controller="off"))
+    app = create_app(
+        Settings(data_dir=tmp_path / "data", database_url=postgres_url, import_controller="off", access_log="off")
+    )
     client = app.test_client()
     prepare(client)
     for kind in KINDS:
