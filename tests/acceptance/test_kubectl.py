@@ -152,3 +152,20 @@ def unlike(files: list[Path]) -> list[list[Path]]:
         group[0].update(names)
         group[1].append(file)
     return [found for _, found in groups]
+
+
+def test_long_answers_come_compressed_and_are_read_again(kubectl: str, start_service) -> None:
+    service = start_service()
+    path = "/apis/image.openshift.io/v1/namespaces/shop/imagestreams"
+    stream = {"metadata": {"name": "web", "annotations": {"long": "x" * 200_000}}}
+    assert service.request(path, "POST", json.dumps(stream).encode(), {"Content-Type": "application/json"})[0] == 201
+
+    def read(*what: str) -> dict[str, object]:
+        command = [kubectl, "--server", service.url, "-n", "shop", "get", *what, "-o", "json"]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    one = read("is", "web")
+    assert read("is", "web") == one
+    assert read("is")["items"] == read("is")["items"] == [one]
