@@ -315,7 +315,7 @@ def entries_text(base: str, rows: Iterable[EntryRow]) -> bytes:
             "image": image,
             "generation": generation,
         }
-        for _, _, created, reference, image, generation in rows
+        for created, reference, image, generation in rows
     ]
     return orjson.dumps(entries)[1:-1]
 

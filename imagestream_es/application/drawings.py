@@ -101,7 +101,7 @@ class Drawings:
 
     def _grown(self, rows: Rows, pen: Pen, stream: ImageStream, pieces: Pieces[bytes], position: int) -> Drawing:
         def draw(entry: TagEvent) -> bytes:
-            return pen.entries("", [(0, "", entry.created, entry.reference, entry.image, entry.generation)])
+            return pen.entries("", [(entry.created, entry.reference, entry.image, entry.generation)])
 
         return _draw(pen, *evolved(rows, stream, pieces, position, draw))
 

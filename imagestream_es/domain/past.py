@@ -10,8 +10,8 @@ NOW = 2**62
 Place = tuple[int, int]
 """Position and slot of a change: no other has the same, in whichever stream."""
 
-EntryRow = tuple[int, str, int | None, str | None, str, int]
-"""An entry of a history: stream, tag, when, pull spec (None for the stream's default one), image, generation."""
+EntryRow = tuple[int | None, str | None, str, int]
+"""An entry of a history: when, pull spec (None for the stream's default one), image, generation."""
 
 
 class Scope(Struct, frozen=True, kw_only=True):

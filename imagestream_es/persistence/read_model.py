@@ -575,14 +575,19 @@ def shown_rows(rows: Rows, numbers: Sequence[int], until: int = NOW) -> Iterator
             until,
         )
         for (number, tag), entries in groupby(found, itemgetter(0, 1)):
-            yield number, tag, [(*row[:4], unpacked(row[4]), row[5]) for row in list(entries)[::-1]]
+            newest_first = reversed(list(entries))
+            yield (
+                number,
+                tag,
+                [(at, reference, unpacked(name), count) for _, _, at, reference, name, count in newest_first],
+            )
 
 
 def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:
     """The histories of all tags of streams (number to default repository) as shown at position `until`."""
     histories: dict[int, dict[str, list[TagEvent]]] = {}
     for number, tag, entries in shown_rows(rows, sorted(bases), until):
-        histories.setdefault(number, {})[tag] = [_entry(bases[number], *entry[2:]) for entry in entries]
+        histories.setdefault(number, {})[tag] = [_entry(bases[number], *entry) for entry in entries]
     return histories
 
 
