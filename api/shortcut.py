@@ -21,6 +21,9 @@ from imagestream_es.access.policy import Action
 from imagestream_es.application.limits import TooMany
 from imagestream_es.bootstrap import Services
 
+LONGEST_KEY = 1024
+"""Characters of a request that are remembered with its answer: they are not counted as memory."""
+
 
 class Shortcut:
     """A WSGI application that gives again what `app` has answered, as long as it is so."""
@@ -88,5 +91,7 @@ def _key(environ: Mapping[str, Any]) -> Hashable | None:
         return None
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
-    packed = reads_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
-    return environ["PATH_INFO"], environ["QUERY_STRING"], environ.get("HTTP_ACCEPT", ""), packed
+    path, query, accept = environ["PATH_INFO"], environ["QUERY_STRING"], environ.get("HTTP_ACCEPT", "")
+    if len(path) + len(query) + len(accept) > LONGEST_KEY:
+        return None
+    return path, query, accept, reads_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))

@@ -31,6 +31,8 @@ KNOWN_IMAGES = "known images"
 
 MOST = 100_000
 """Subjects that have stamps; beyond that all are forgotten, which costs everybody one reading."""
+LONGEST = 600
+"""Characters of a subject that has stamps; no stream or image has a longer name."""
 FARTHEST = 10_000
 """Events of other processes that are looked at one by one; behind more of them nothing holds any more."""
 
@@ -65,11 +67,11 @@ class Freshness:
         self._lock = threading.Lock()
 
     def stamps(self, subjects: Sequence[Subject]) -> Stamps | None:
-        """Stamps of what is to be read next; None while that is being changed."""
+        """Stamps of what is to be read next; None while that is being changed, and for what cannot be there."""
         with self._lock:
             if len(self._stamps) > MOST:
                 self._stamps.clear()
-            if not self._changing.isdisjoint(subjects):
+            if not self._changing.isdisjoint(subjects) or any(len(subject) > LONGEST for subject in subjects):
                 return None
             return tuple((subject, self._stamps.setdefault(subject, object())) for subject in subjects)
 

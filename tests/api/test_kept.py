@@ -175,6 +175,17 @@ def test_ages_are_told_as_they_are_now(world: World, client: FlaskClient, no_sto
     assert get(client, "imagestreams", TABLE).status_code == 500
 
 
+def test_the_answer_to_a_long_question_is_not_kept(
+    world: World, client: FlaskClient, no_store: Callable[[], None]
+) -> None:
+    short, long = "application/json", f"application/json,{'x' * 2000}"
+    for accept in (short, long):
+        assert get(client, "imagestreams", accept).status_code == 200
+    no_store()
+    assert get(client, "imagestreams", short).status_code == 200
+    assert get(client, "imagestreams", long).status_code == 500
+
+
 # --- ETags
 
 

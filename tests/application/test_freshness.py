@@ -64,6 +64,10 @@ def test_a_commit_that_fails_moves_nothing_but_costs_the_stamps(fresh: Freshness
     assert fresh.holds_at(stamps(fresh, "a")) == 0
 
 
+def test_what_nothing_can_be_called_has_no_stamps(fresh: Freshness) -> None:
+    assert fresh.stamps([f"shop/{'x' * 10_000}"]) is None
+
+
 def test_stamps_of_too_many_subjects_are_forgotten(fresh: Freshness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "MOST", 10)
     first = stamps(fresh, "first")
