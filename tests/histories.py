@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ class World:
     store: SQLiteStore = field(default_factory=lambda: SQLiteStore(None))
     seconds: float = 1_700_000_000.0
     uids: int = 0
+    calls: int = 0
 
     def __post_init__(self) -> None:
         self.store.create_tables()
@@ -161,6 +163,12 @@ class World:
 
         return Caller(by=by, may_pull=lambda space, _: space != "tools", ownership=owned if manager else None)
 
+    def keyed(self, caller: Caller) -> Caller:
+        """Every other time under an idempotency key of its own."""
+        self.calls += 1
+        key = f"key-{self.queries.position()}-{self.calls}" if self.calls % 2 else ""
+        return dataclasses.replace(caller, by=msgspec.structs.replace(caller.by, key=key, fingerprint=key))
+
     def position(self, space: str, name: str) -> int:
         view = self.queries.image_stream(space, name)
         return view.stream.position if view else 1
@@ -178,7 +186,7 @@ def commands(draw: st.DrawFn) -> Step:
 
     def call(world: World, method: str, *args: Any, **named: Any) -> object:
         note(f"{method} {args} {named}")
-        return getattr(world.commands, method)(world.caller(manager), *args, **named)
+        return getattr(world.commands, method)(world.keyed(world.caller(manager)), *args, **named)
 
     if kind == "create":
         stream = draw(desired_streams)
