@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import signal
@@ -471,4 +472,42 @@ def test_a_running_service_forgets_what_it_kept_of_the_views_before(
         assert time.monotonic() < deadline, "the service still tells what was in the views before"
         time.sleep(0.1)
     assert service.request(f"{base}/web", "PATCH", b'{"metadata":{"labels":{"a":"b"}}}', patch)[0] == 200
+    assert verify(settings, quiet).ok
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("kind", KINDS)
+def test_replays_killed_again_and_again_under_load_do_no_harm(
+    kind: str, start_service: Any, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else None
+    service = start_service(*(["--database-url", url] if url else []))
+    settings = Settings(data_dir=service.data_dir, database_url=url)
+    base, headers = "/apis/image.openshift.io/v1/namespaces/shop/imagestreams", {"Content-Type": "application/json"}
+    statuses: list[int] = []
+    ended, chance = threading.Event(), random.Random(7)
+
+    def write() -> None:
+        while not ended.is_set():
+            body = {"metadata": {"name": f"s{len(statuses)}"}, "spec": {"tags": [{"name": "t"}]}}
+            statuses.append(service.request(base, "POST", json.dumps(body).encode(), headers)[0])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    command = [str(Path(sys.executable).with_name("imagestream-es")), "replay", *options(settings)]
+    try:
+        for _ in range(12):
+            under_way = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with suppress(subprocess.TimeoutExpired):
+                under_way.wait(chance.uniform(0.3, 3))
+            under_way.kill()
+            under_way.wait()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+    finally:
+        ended.set()
+        writer.join()
+    assert set(statuses) == {201}
+    listed = json.loads(service.request(base)[1])["items"]
+    assert {item["metadata"]["name"] for item in listed} == {f"s{number}" for number in range(len(statuses))}
     assert verify(settings, quiet).ok
