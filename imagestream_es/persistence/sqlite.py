@@ -38,7 +38,7 @@ from imagestream_es.persistence.store import DiskFull, Growth, NotErased, Outcom
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
 """Milliseconds that one try to empty the write-ahead log waits for readers, and how often it is tried."""
 
-_SORTING = -65536
+_SORTING = -32768
 """Memory to sort in, as `PRAGMA cache_size` takes it: in KiB if it is negative."""
 
 _PAGES = 2000

@@ -12,7 +12,8 @@ from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections.workspace import Streams, Workspace
 
-BATCH = 2000
+BATCH, BULK = 2000, 40_000
+"""How many events are folded before rows are written: in bulk more, as most of them change the same rows again."""
 
 Progress = Callable[[int, int], None]
 
@@ -77,6 +78,7 @@ def fold(
     """
     mapper = EventMapper()
     workspace = Workspace(views, Streams() if streams is None else streams, log, bulk=bulk)
+    batch = BULK if bulk else BATCH
     if bulk:
         read_model.begin_changes(views)
     done = 0
@@ -88,7 +90,7 @@ def fold(
             raise DatabaseError(message) from error
         workspace.fold(str(stored.originator_id), event, position)
         done += 1
-        if done % BATCH == 0:
+        if done % batch == 0:
             workspace.flush()
             progress(done, until - after)
     workspace.flush()
