@@ -367,7 +367,7 @@ def test_what_was_altered_in_postgresql_is_named(tmp_path: Path, postgres_url: s
 
 
 def test_verify_without_room_for_its_copy_says_so(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fold(*_: Any) -> int:
+    def fold(*_: Any, **_more: Any) -> int:
         raise OperationalError("database or disk is full")
 
     monkeypatch.setattr(projector, "fold", fold)
