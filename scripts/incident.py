@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import signal
 import ssl
 import subprocess
 import sys
@@ -35,6 +36,7 @@ IMAGES = "/apis/image.openshift.io/v1/namespaces/shop"
 
 def main(directory: Path) -> None:
     """Make the directory, serve, play the incident, and serve on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the service ends with this
     directory.mkdir(parents=True)
     tokens = {user: secrets.token_hex(24) for user in USERS}
     service = serve(directory, tokens)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,7 +82,7 @@ def incident(tmp_path: Path, require: Callable[[str], str]) -> Iterator[str]:
         assert played.stdout is not None
         yield played.stdout.readline().removeprefix("export KUBECONFIG=").strip()
     finally:
-        played.send_signal(signal.SIGINT)
+        played.terminate()
         assert played.wait(60) == 0
 
 
