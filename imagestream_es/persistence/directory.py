@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
+
+LOCK = "lock"
+"""The file in a directory by which it is held."""
 
 
 class InUse(Exception):
@@ -35,7 +39,11 @@ class FileLock:
     def __enter__(self) -> None:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)  # `in_use` may hold it for a moment
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._file, 20).decode("ascii", "replace").strip()
             os.close(self._file)
@@ -60,4 +68,19 @@ class DirectoryLock(FileLock):
             f"{name} is in use by another imagestream-es process (pid {{holder}}); "
             "stop that one first, or choose another --data-dir"
         )
-        super().__init__(directory / "lock", message)
+        super().__init__(directory / LOCK, message)
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a process holds the directory now."""
+    try:
+        file = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

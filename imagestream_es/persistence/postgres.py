@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, ClassVar, LiteralString
+from typing import Any, LiteralString
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -62,8 +62,6 @@ class PostgresStore:
 
     One in another `schema` than usual is in the making.
     """
-
-    TURN: ClassVar = 1.0
 
     def __init__(self, url: str, schema: str = HOME) -> None:
         parts = urlsplit(url)
@@ -181,6 +179,10 @@ class PostgresStore:
             rows.run("LOCK TABLE projection IN ACCESS EXCLUSIVE MODE")
             yield rows
             _move(rows, schema, (*tables.KEPT, *tables.VIEWS))
+
+    def turn(self) -> float:
+        """Nobody waits for it."""
+        return 1.0
 
     def has_shadow(self) -> bool:
         """Whether a shadow was begun and not finished."""

@@ -276,8 +276,8 @@ class Store(Protocol):
         Other processes may use the database meanwhile. Raises PersistenceError, NotErased.
         """
 
-    TURN: ClassVar[float]
-    """Seconds that a transaction on the shadow may well take: as long as others wait for it."""
+    def turn(self) -> float:
+        """Seconds that a transaction on the shadow may well take: as long as others wait for it."""
 
     def alone(self, task: str) -> AbstractContextManager[None]:
         """Be the only one at a task, as `replay`. Raises InUse if somebody else is at it."""

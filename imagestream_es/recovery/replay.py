@@ -115,7 +115,7 @@ def _follow(store: Store, streams: Streams, folded: int, progress: projector.Pro
             shadow.set_mark(rows, _mark(rows, until))
             took = time.monotonic() - began
         folded = until
-        batch = max(100, min(20_000, 2 * batch, int(batch * store.TURN / max(took, 0.001))))
+        batch = max(100, min(20_000, 2 * batch, int(batch * store.turn() / max(took, 0.001))))
         progress(folded, head)
 
 
