@@ -23,6 +23,8 @@ from imagestream_es.bootstrap import Services
 
 LONGEST_KEY = 1024
 """Characters of a request that are remembered with its answer: they are not counted as memory."""
+PATIENCE = 1.0
+"""Seconds that a reader waits for another one who makes the answer, before making one too."""
 
 
 class Shortcut:
@@ -41,10 +43,16 @@ class Shortcut:
             return answer
         if kept is None:
             return self._take_long_way(key, environ, start_response)
-        with kept.turn:  # many may ask for what has just changed: one makes it for all
+        # Many may ask for what has just changed: one makes it for all. But where that fails, as with a store that does
+        # not answer, it fails for all at the same time, and not for one after the other.
+        is_mine = kept.turn.acquire(timeout=PATIENCE)
+        try:
             newer: Kept | None = self._services.memory.get(key)
             answer = None if newer is None or newer is kept else self._again(newer, environ, start_response)
             return self._take_long_way(key, environ, start_response) if answer is None else answer
+        finally:
+            if is_mine:
+                kept.turn.release()
 
     def _again(self, kept: Kept, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes] | None:
         """Give an answer again; None if it is not so any more, or not for everybody."""

@@ -245,6 +245,9 @@ def test_questions_without_end_take_no_memory_without_end(tmp_path: Path, monkey
         assert may(found, "get", "imagestreams", f"n{number}")
         assert not may(found, "delete", "imagestreams", f"n{number}")
         assert len(found._answers) <= 10
+    assert may(found, "get", "imagestreams", "n" * 8000)
+    assert not may(found, "get", "imagestreams/" + "n" * 8000)
+    assert sum(len(action.resource + action.name + action.namespace) for _, _, action in found._answers) < 1000
 
 
 CUSTOMARY: dict[str, tuple[set[str], set[str]]] = {

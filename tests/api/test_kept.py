@@ -337,6 +337,7 @@ def test_a_kept_answer_is_logged_and_counted_as_any(
 
 
 def test_what_many_ask_for_after_a_change_is_made_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.shortcut.PATIENCE", 60)
     path = "namespaces/shop/imagestreams/web"
     get(client_of(world), path)
     update(world, "shop", "web", labels={"x": "1"})
@@ -405,6 +406,32 @@ def test_nobody_reads_what_was_before_what_somebody_has_seen(tmp_path: Path) -> 
     app.extensions["imagestream"].close()
     assert wrong == []
     assert seen[0] > 100
+
+
+def test_nobody_waits_for_ever_for_who_makes_an_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.shortcut.PATIENCE", 0.01)
+    client, path = client_of(world), "namespaces/shop/imagestreams/web"
+    push(world, "shop", "web", "v1")
+    get(client, path)
+    push(world, "shop", "web", "v2")
+    begun, over, one = threading.Event(), threading.Event(), world.drawings.one
+
+    def hang(*about: Any) -> bytes | None:
+        monkeypatch.setattr(world.drawings, "one", one)
+        begun.set()
+        over.wait(60)
+        return one(*about)
+
+    monkeypatch.setattr(world.drawings, "one", hang)
+    first = threading.Thread(target=lambda: get(client_of(world), path))
+    first.start()
+    assert begun.wait(60)
+    try:
+        assert get(client, path).status_code == 200
+        assert first.is_alive()
+    finally:
+        over.set()
+        first.join()
 
 
 def test_what_another_process_wrote_is_seen_at_once(postgres_url: str, tmp_path: Path) -> None:
