@@ -69,9 +69,12 @@ class AccessLog:
         return f"{stamp}.{int(now * 1000) % 1000:03}+00:00"
 
 
-@lru_cache(maxsize=4096)
 def _short(text: str) -> str:
-    return value(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+    return _value(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
+_value = lru_cache(maxsize=4096)(value)
+"""Remembers what was shortened, and not the long texts themselves."""
 
 
 class Lines:

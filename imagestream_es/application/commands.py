@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -512,8 +512,9 @@ def _viewed(namespace: str, name: str) -> Callable[[Rows, Done], StreamView]:
 
 def _made_at(rows: Rows, position: int) -> str:
     """The id of what the event at a position is about."""
-    with closing(rows.log(position - 1, position)) as events:
-        return next(str(event.originator_id) for _, event in events)
+    event = rows.event_at(position)
+    assert event is not None
+    return str(event.originator_id)
 
 
 def _copied(stream: ImageStream) -> ImageStream:

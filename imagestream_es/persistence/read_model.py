@@ -663,11 +663,6 @@ def image_names(rows: Rows) -> list[tuple[str, int]]:
     return [(name, position) for name, position in rows.all("SELECT name, position FROM images ORDER BY name")]
 
 
-def image_exists(rows: Rows, name: str) -> bool:
-    """Whether there is an image of that name now."""
-    return rows.one("SELECT 1 FROM images WHERE name = ? AND present = 1", name) is not None
-
-
 def image_row(image: Image) -> Row:
     """An `images` row of an image as it is now."""
     document = (
