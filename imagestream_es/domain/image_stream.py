@@ -65,6 +65,9 @@ class Tag(Struct, frozen=True):
 
 NO_TAG = Tag()
 
+_PUSHES = (ImageMapped, StatusReplaced, TagRolledBack)
+"""Events after which spec and metadata are as they were."""
+
 
 class TagChange(Struct, frozen=True):
     """What one event did to one tag.
@@ -524,7 +527,7 @@ class ImageStream:
         """Take in where in the log an event stands that was applied."""
         self.position = position
         self.number = self.number or position
-        if not isinstance(event, ImageMapped | StatusReplaced | TagRolledBack):
+        if not isinstance(event, _PUSHES):
             self.written = position
 
     def check_position(

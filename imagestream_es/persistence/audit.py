@@ -9,7 +9,7 @@ from functools import partial
 
 from eventsourcing.persistence import DatabaseError, StoredEvent
 
-from imagestream_es.persistence.merkle import Checkpoint, Tree
+from imagestream_es.persistence.merkle import Checkpoint, Record, Tree
 from imagestream_es.persistence.store import LANDMARK, Row, Rows
 
 TREE = "the Merkle tree beside the log"
@@ -69,8 +69,8 @@ class Audit:
         self._failed: set[str] = set()
         self._events = self._walk()
 
-    def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
-        """The events that were not read yet, each with its position, up to the first that is missing or no event."""
+    def records(self, after: int, until: int) -> Iterator[Record]:
+        """The events that were not read yet, up to the first that is missing or no event."""
         if (after, until) != (self.tree.size, self._head):
             raise ValueError("an audit walks through the whole log once")
         return self._events
@@ -84,18 +84,18 @@ class Audit:
         for _ in self._events:
             pass
 
-    def _walk(self) -> Iterator[tuple[int, StoredEvent]]:
+    def _walk(self) -> Iterator[Record]:
         tree, memory = self.tree, next(self._memories, None)
         while memory is not None and memory.size == 0:
             self._hold(memory)
             memory = next(self._memories, None)
         try:
-            for position, event in self._rows.log(0, self._head):
-                tree.append(position, event)
-                while memory is not None and memory.size == position:
+            for record in self._rows.records(0, self._head):
+                tree.extend((record,))
+                while memory is not None and memory.size == tree.size:
                     self._hold(memory)
                     memory = next(self._memories, None)
-                yield position, event
+                yield record
         except ValueError as error:
             self.findings.append(f"{error}: what comes behind position {tree.size} can't be vouched for")
         except DatabaseError as error:

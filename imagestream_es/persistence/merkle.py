@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 from struct import Struct, error
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from eventsourcing.persistence import StoredEvent
 
@@ -27,12 +27,21 @@ HASH_BYTES = 32
 _HEADER = Struct(">xQQIII").pack
 
 
-def leaf_hash(position: int, event: StoredEvent) -> bytes:
-    """The hash of the event at a position. Raises ValueError if it is not stored as events are."""
+Record = tuple[int, Any, int, str, bytes]
+"""An event as the log holds it: position, id of its aggregate, version in it, topic, state."""
+
+
+def record(position: int, event: StoredEvent) -> Record:
+    """The event at a position as the log holds it."""
+    return position, event.originator_id, event.originator_version, event.topic, event.state
+
+
+def leaf_hash(position: int, originator: object, version: int, topic: str, state: bytes) -> bytes:
+    """The hash of a `Record`, given by its parts. Raises ValueError if it is not stored as events are."""
     try:
-        originator, topic, state = str(event.originator_id).encode(), event.topic.encode(), event.state
-        header = _HEADER(position, event.originator_version, len(originator), len(topic), len(state))
-        return sha256(b"".join((header, originator, topic, state))).digest()
+        aggregate, kind = str(originator).encode(), topic.encode()
+        header = _HEADER(position, version, len(aggregate), len(kind), len(state))
+        return sha256(b"".join((header, aggregate, kind, state))).digest()
     except (TypeError, AttributeError, error, UnicodeError) as reason:
         raise ValueError(f"what is stored at position {position} is no event") from reason
 
@@ -83,9 +92,14 @@ class Tree:
 
     def append(self, position: int, event: StoredEvent) -> None:
         """Add the next event. Raises ValueError if it is another one, or not stored as events are."""
-        if position != self.size + 1:
-            raise ValueError(f"there is no event at position {self.size + 1}")
-        self.add(leaf_hash(position, event))
+        self.extend((record(position, event),))
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add the next events, in order. Raises ValueError at one that is another, or not stored as events are."""
+        for stored in records:
+            if stored[0] != self.size + 1:
+                raise ValueError(f"there is no event at position {self.size + 1}")
+            self.add(leaf_hash(*stored))
 
     def add(self, leaf: bytes) -> None:
         """Add the hash of the next leaf."""

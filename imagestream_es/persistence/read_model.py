@@ -331,6 +331,8 @@ def snapshot_due(stream: ImageStream) -> bool:
     The more tags there are, the rarer: so snapshots cost a bounded number of bytes an event.
     """
     interval = 128
+    if stream.version % interval:
+        return False
     while interval < 4 * len(stream.tags):
         interval *= 2
     return stream.version % interval == 0

@@ -21,7 +21,7 @@ from eventsourcing.persistence import (
     StoredEvent,
 )
 
-from imagestream_es.persistence.merkle import Checkpoint, Tree
+from imagestream_es.persistence.merkle import Checkpoint, Record, Tree, record
 
 Row = tuple[Any, ...]
 
@@ -104,33 +104,32 @@ class Rows(ABC):
         Raises IntegrityError if a position or a version of an aggregate is taken, TreeLost if the tree over the log is
         not there to grow.
         """
-        new = list(events)
+        new = [record(position, event) for position, event in events]
         if not new:
             return
-        self.many(
-            f"INSERT INTO stored_events ({self._columns}) VALUES (?,?,?,?,?)",
-            [(at, e.originator_id, e.originator_version, e.topic, e.state) for at, e in new],
-        )
+        self.many(f"INSERT INTO stored_events ({self._columns}) VALUES (?,?,?,?,?)", new)
         self.grow(new)
 
-    def grow(self, events: Sequence[tuple[int, StoredEvent]]) -> None:
+    def grow(self, new: Sequence[Record]) -> None:
         """Grow the tree by events that the log has and the tree has not. Raises TreeLost, DatabaseError."""
-        before = events[0][0] - 1
+        before = new[0][0] - 1
         known = self._growth.tree
         # What grew last here has most often been committed and is still the last: it need not be read again.
-        if known.size != before or before % LANDMARK == 0 or not self._grow(known, events):
+        if known.size != before or before % LANDMARK == 0 or not self._grow(known, new):
             known = self._tree(before)
-            if not self._grow(known, events):
+            if not self._grow(known, new):
                 raise TreeLost("the Merkle tree beside the log can't be written: run verify")
 
-    def _grow(self, tree: Tree, events: Sequence[tuple[int, StoredEvent]]) -> bool:
+    def _grow(self, tree: Tree, new: Sequence[Record]) -> bool:
         """Grow `tree` by events, if it is the one that is kept at its size."""
         grown: list[tuple[int, bytes]] = []
         before, tree = tree, Tree(tree.size, tree.peaks)
-        for position, event in events:
-            _append(tree, position, event)
-            if tree.size % LANDMARK == 0 or position == events[-1][0]:
-                grown.append((tree.size, tree.write()))
+        done = 0
+        while done < len(new):
+            until = done + LANDMARK - tree.size % LANDMARK
+            _extend(tree, new[done:until])
+            grown.append((tree.size, tree.write()))
+            done = until
         if before.size % LANDMARK:
             first, *grown = grown
             statement = "UPDATE tree SET size = ?, peaks = ? WHERE size = ? AND peaks = ?"
@@ -147,8 +146,8 @@ class Rows(ABC):
         Whatever the tree could have proved is gone then. Raises DatabaseError if events are missing.
         """
         self.run("DELETE FROM tree")
-        with closing(self.log(0, self.head())) as events:
-            while batch := list(islice(events, 16 * LANDMARK)):
+        with closing(self.records(0, self.head())) as records:
+            while batch := list(islice(records, 16 * LANDMARK)):
                 self.grow(batch)
         return self.tree().checkpoint()
 
@@ -174,8 +173,7 @@ class Rows(ABC):
         """
         row = self.one("SELECT MAX(size) FROM tree WHERE size < ?", size)
         tree = self._tree((row and row[0]) or 0)
-        for position, event in self.log(tree.size, size):
-            _append(tree, position, event)
+        _extend(tree, self.records(tree.size, size))
         if tree.size != size:
             raise DatabaseError(f"the log has no {size} events")
         return tree
@@ -204,9 +202,13 @@ class Rows(ABC):
 
     def log(self, after: int, until: int) -> Generator[tuple[int, StoredEvent], None, None]:
         """The events behind position `after` up to `until`, in order, each with its position."""
-        condition = f"{self.POSITION} > ? AND {self.POSITION} <= ? ORDER BY {self.POSITION}"
-        for position, *event in self.each(f"{self._select} WHERE {condition}", after, until):
+        for position, *event in self.records(after, until):
             yield position, StoredEvent(*event)
+
+    def records(self, after: int, until: int) -> Generator[Record, None, None]:
+        """What `log` gives, as rows: for those who read much."""
+        condition = f"{self.POSITION} > ? AND {self.POSITION} <= ? ORDER BY {self.POSITION}"
+        yield from self.each(f"{self._select} WHERE {condition}", after, until)
 
     def event_at(self, position: int) -> StoredEvent | None:
         """The event at a position, None without one."""
@@ -244,9 +246,9 @@ class Rows(ABC):
         return f"SELECT {self._columns} FROM stored_events"
 
 
-def _append(tree: Tree, position: int, event: StoredEvent) -> None:
+def _extend(tree: Tree, records: Iterable[Record]) -> None:
     try:
-        tree.append(position, event)
+        tree.extend(records)
     except ValueError as error:
         raise DatabaseError(str(error)) from error
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from eventsourcing.persistence import DatabaseError, MapperDeserialisationError, StoredEvent
+from eventsourcing.persistence import DatabaseError, MapperDeserialisationError
 
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.event_mapper import EventMapper
+from imagestream_es.persistence.merkle import Record
 from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections.workspace import Streams, Workspace
 
@@ -19,9 +20,9 @@ Progress = Callable[[int, int], None]
 
 
 class Log(read_model.Registrations, Protocol):
-    """What gives the events behind one position up to another, each with its position; `Rows` do."""
+    """What gives the events behind one position up to another; `Rows` do."""
 
-    def log(self, after: int, until: int) -> Iterator[tuple[int, StoredEvent]]:
+    def records(self, after: int, until: int) -> Iterator[Record]:
         """The events in order."""
 
 
@@ -82,13 +83,13 @@ def fold(
     if bulk:
         read_model.begin_changes(views)
     done = 0
-    for position, stored in log.log(after, until):
+    for position, originator, _, topic, state in log.records(after, until):
         try:
-            event = mapper.decode(stored.topic, stored.state)
+            event = mapper.decode(topic, state)
         except MapperDeserialisationError as error:
             message = f"the event at position {position} of the log can't be read: {error}"
             raise DatabaseError(message) from error
-        workspace.fold(str(stored.originator_id), event, position)
+        workspace.fold(str(originator), event, position)
         done += 1
         if done % batch == 0:
             workspace.flush()
