@@ -14,6 +14,7 @@ from marshmallow import Schema, ValidationError
 
 from api import bodies, compiled
 from api.errors import Refusal, qualified
+from api.schemas.fields import json_type
 from api.schemas.meta import Meta
 from api.validation import findings
 from imagestream_es.access.identity import User
@@ -137,15 +138,14 @@ class Call:
 
     def body(self) -> dict[str, Any]:
         """The body as an object of the kind that the path asks for. Raises Refusal."""
-        value = bodies.decode(self.data, self.media_type)
-        if not isinstance(value, dict):
-            raise Refusal(400, f"the body must be a {self.kind}, not a JSON {type(value).__name__}")
-        self.check_kind(value)
+        value = self.of_kind(bodies.decode(self.data, self.media_type))
         self.json_text = self.data if self.media_type in ("", bodies.JSON) else None
         return value
 
-    def check_kind(self, value: dict[str, Any]) -> None:
-        """Raises Refusal if an object is of another kind than the path asks for; it need not say."""
+    def of_kind(self, value: Any) -> dict[str, Any]:
+        """A value that is an object of the kind that the path asks for; it need not say so. Raises Refusal."""
+        if not isinstance(value, dict):
+            raise Refusal(400, f"the body must be an object of kind {self.kind}, not {json_type(value)}")
         kind, version = value.get("kind") or self.kind, value.get("apiVersion") or ""
         versions = ["", self.door.api_version]
         if self.door in (GROUP_DOOR, LEGACY_DOOR):
@@ -156,6 +156,7 @@ class Call:
                 f"{self.kind} in version {self.door.api_version!r} cannot be handled: "
                 f"the body is a {kind} of apiVersion {version!r}"[:400],
             )
+        return value
 
     @cached_property
     def manager(self) -> str:

@@ -473,10 +473,7 @@ def _apply(target: Resource, call: Call) -> Answer:
 
 def _applied(target: Resource, call: Call) -> dict[str, Any]:
     """The body of an apply, without what this manager may not write here."""
-    body = bodies.decode_yaml(call.data)
-    if not isinstance(body, dict):
-        raise Refusal(400, f"the body must be a {call.kind}, not a {type(body).__name__}")
-    call.check_kind(body)
+    body = call.of_kind(bodies.decode_yaml(call.data))
     metadata = body.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise Refusal(400, "metadata must be an object")

@@ -100,6 +100,15 @@ def test_what_is_no_object_in_json_is_refused_in_every_place(client: FlaskClient
         assert ask(client, "DELETE", f"{STREAMS}/web", body).status_code == 400
 
 
+@pytest.mark.parametrize(("body", "told"), [(b"null", "null"), (b"[]", "array"), (b"1.5", "number"), (b"true", "bool")])
+def test_what_is_no_object_is_named_as_json_names_it(client: FlaskClient, body: bytes, told: str) -> None:
+    for answer in (
+        ask(client, "POST", STREAMS, body, content_type=JSON),
+        ask(client, "PATCH", f"{STREAMS}/web?fieldManager=me", body, content_type=APPLY),
+    ):
+        assert (answer.json or {})["message"] == f"the body must be an object of kind ImageStream, not {told}"
+
+
 def test_an_escaped_backslash_before_u0000_is_no_nul(client: FlaskClient) -> None:
     body = {"metadata": {"name": "fine", "annotations": {"a": "\\u0000"}}}
     assert ask(client, "POST", STREAMS, body).get_json()["metadata"]["annotations"] == {"a": "\\u0000"}
