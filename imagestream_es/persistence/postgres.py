@@ -273,10 +273,12 @@ def _look_in_shadow(rows: Rows) -> None:
 def _writing(datastore: PostgresDatastore, growth: Growth) -> Iterator[_Rows]:
     with _translated(), datastore.get_connection() as connection:
         rows = _Rows(connection, growth)
-        rows.run("BEGIN")
         try:
-            rows.run(f"SET LOCAL lock_timeout = '{datastore.lock_timeout}s'")
-            rows.run("LOCK TABLE stored_events IN EXCLUSIVE MODE")
+            with connection.cursor() as cursor:  # all in one message to the server
+                cursor.execute(
+                    f"BEGIN; SET LOCAL lock_timeout = '{datastore.lock_timeout}s'; "
+                    "LOCK TABLE stored_events IN EXCLUSIVE MODE"
+                )
             yield rows
         except BaseException:
             if not connection.broken:

@@ -86,7 +86,32 @@ class Use(Enum):
 
 
 class _Pool(SQLiteConnectionPool):
-    use = Use.SERVE
+    """Connections to one file.
+
+    Who writes has one that nobody else uses: what it remembers of the file is never out of date.
+    """
+
+    def __init__(self, name: str, use: Use, *, pool_size: int = 16, max_overflow: int = 48) -> None:
+        self.use = use
+        super().__init__(db_name=name, lock_timeout=5, pool_size=pool_size, max_overflow=max_overflow)
+        alone = pool_size == 1 or self.is_sqlite_memory_mode
+        self._writers = None if alone else _Pool(name, use, pool_size=1, max_overflow=0)
+
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+        if is_writer and self._writers is not None:
+            return self._writers.get_connection(timeout, is_writer=True)
+        return super().get_connection(timeout, is_writer=is_writer)
+
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        if conn.is_writer and self._writers is not None:
+            self._writers.put_connection(conn)
+        else:
+            super().put_connection(conn)
+
+    def close(self) -> None:
+        super().close()
+        if self._writers is not None:
+            self._writers.close()
 
     def _create_connection(self) -> SQLiteConnection:
         try:
@@ -128,8 +153,8 @@ class SQLiteStore:
         self._path = path
         self._datastore = SQLiteDatastore(db_name=":memory:", originator_id_type="text")
         self._datastore.pool.close()
-        self._datastore.pool = pool = _Pool(db_name=name, pool_size=16, max_overflow=48, lock_timeout=5)
-        pool.use = use
+        self._datastore.pool = pool = _Pool(name, use)
+        self._is_in_memory = pool.is_sqlite_memory_mode
         self.recorder = SQLiteRecorder(self._datastore)
         self._growth = Growth()
 
@@ -228,7 +253,7 @@ class SQLiteStore:
     @contextmanager
     def erasing(self, table: str) -> Iterator[_Rows]:  # noqa: ARG002 (all deleted bytes are wiped)
         """A writing transaction whose deletions leave no bytes behind, neither in the file nor in its log."""
-        with self._connection(writer=True) as rows:
+        with self._connection(writer=True, kept=False) as rows:  # its settings are for this alone
             rows.run("PRAGMA secure_delete=ON")
             with _committed(rows):
                 yield rows
@@ -241,16 +266,20 @@ class SQLiteStore:
             rows.save(path, progress)
 
     @contextmanager
-    def _connection(self, *, writer: bool) -> Iterator[_Rows]:
+    def _connection(self, *, writer: bool, kept: bool = True) -> Iterator[_Rows]:
         with self._datastore.get_connection(commit=writer) as connection:
             cursor = connection.cursor().sqlite_cursor
             cursor.row_factory = None
             try:
                 yield _Rows(cursor, self._growth)
+            except PersistenceError:
+                kept = False  # whatever it remembers
+                raise
             finally:
                 cursor.close()
-                if cursor.connection.in_transaction:
-                    # It could not be rolled back, and nobody could begin another one on this connection.
+                # If it could not be rolled back, nobody could begin another transaction on this connection.
+                stuck = cursor.connection.in_transaction
+                if stuck or not (kept or self._is_in_memory):  # a database in memory ends with its connections
                     connection.close()
 
     def close(self) -> None:
