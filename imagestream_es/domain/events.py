@@ -7,6 +7,9 @@ An event is stored as compact JSON under the names given here. The format is for
 - a change of shape raises `class_version` and brings an upcast beside the class;
 - times and ids are passed in, and no person is named: `actor` is an opaque id.
 
+What millions are made of when a log is folded is hidden from the garbage collector (`gc=False`): it leads to nothing
+that leads back.
+
 One command makes at most one event for each aggregate that it changes. So every place in the log is one state
 of its object that the API showed, and `resourceVersion` can be that place. (A push of a new image takes two: the
 image's and the stream's, stored together.)
@@ -25,7 +28,7 @@ from msgspec import Struct, field
 from imagestream_es.domain.tags import TagEvent, TagEventCondition, TagReference
 
 
-class Origin(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Origin(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """When, who, why, and through what a change came about.
 
     `at` is in milliseconds since the epoch. `actor` and `impersonator` are opaque ids, or names of the
@@ -49,7 +52,7 @@ class Origin(Struct, frozen=True, omit_defaults=True, kw_only=True):
         return self.at // 1000
 
 
-class Put(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Put(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """An entry was put on the history of `tag`, and on those of the tags that follow it.
 
     `reference` None is the default pull spec, REPOSITORY@IMAGE with the repository the stream was created

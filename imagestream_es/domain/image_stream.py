@@ -55,7 +55,7 @@ RESOURCE = "imagestreams"
 KIND = "ImageStream"
 
 
-class Tag(Struct, frozen=True):
+class Tag(Struct, frozen=True, gc=False):
     """What a stream remembers of a tag: what it should be, its newest entry, and how imports went."""
 
     spec: TagReference | None = None
@@ -65,11 +65,14 @@ class Tag(Struct, frozen=True):
 
 NO_TAG = Tag()
 
+_LIFE = frozenset((StreamCreated, StreamRecreated, StreamDeletionRequested, StreamDeleted))
+"""Events by which a stream begins or ends."""
+
 _PUSHES = (ImageMapped, StatusReplaced, TagRolledBack)
 """Events after which spec and metadata are as they were."""
 
 
-class TagChange(Struct, frozen=True):
+class TagChange(Struct, frozen=True, gc=False):
     """What one event did to one tag.
 
     `kind` is one of the constants below. `head` is the newest entry afterwards; `folded` says that it
@@ -185,17 +188,7 @@ class ImageStream:
 
     def apply(self, event: StreamEvent) -> list[TagChange]:
         """Fold one event into the stream; answers what it did to the tags, something for each that it changed."""
-        changes: list[TagChange] = []
-        if isinstance(event, StreamCreated):
-            self._begin(event.uid, event.by.seconds)
-            self.generate_name = event.generate_name
-            if event.repository is not None:
-                self.repository = event.repository
-        elif isinstance(event, StreamDeletionRequested):
-            self.deletion = event.by.seconds
-        elif isinstance(event, StreamDeleted):
-            changes = [TagChange(name, DROPPED, tag.head, None) for name, tag in sorted(self.tags.items())]
-            self._end()
+        changes = self._apply_life(event) if type(event) in _LIFE else []
         self._apply_metadata(event)
         for name in event.dropped:
             changes.append(TagChange(name, DROPPED, self.newest(name), None))
@@ -209,6 +202,20 @@ class ImageStream:
         if event.conditions:
             changes += self._apply_conditions(event, event.conditions)
         self.version += 1
+        return changes
+
+    def _apply_life(self, event: StreamEvent) -> list[TagChange]:
+        changes: list[TagChange] = []
+        if isinstance(event, StreamCreated):
+            self._begin(event.uid, event.by.seconds)
+            self.generate_name = event.generate_name
+            if event.repository is not None:
+                self.repository = event.repository
+        elif isinstance(event, StreamDeletionRequested):
+            self.deletion = event.by.seconds
+        else:
+            changes = [TagChange(name, DROPPED, tag.head, None) for name, tag in sorted(self.tags.items())]
+            self._end()
         return changes
 
     def _end(self) -> None:
@@ -252,8 +259,9 @@ class ImageStream:
             put.image,
             put.generation,
         )
-        direct = self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT)
-        return [direct, *(self._put(follower, entry, FOLLOWED) for follower in put.followers)]
+        changes = [self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT)]
+        changes += [self._put(follower, entry, FOLLOWED) for follower in put.followers]
+        return changes
 
     def _put(self, name: str, entry: TagEvent, kind: str) -> TagChange:
         tag = self.tag(name)

@@ -51,7 +51,7 @@ class TagReference(Struct, frozen=True, omit_defaults=True, kw_only=True):
         return msgspec.structs.replace(self, annotations=annotations)
 
 
-class TagEvent(Struct, frozen=True, omit_defaults=True):
+class TagEvent(Struct, frozen=True, omit_defaults=True, gc=False):
     """One entry of a tag's history (`status.tags[].items[]`), a value and not a domain event.
 
     `created` is in seconds since the epoch (None if a client left it out), `reference` the pull spec,

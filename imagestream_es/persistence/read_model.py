@@ -383,6 +383,7 @@ def stream_names(rows: Rows, namespace: str | None, until: int) -> list[tuple[st
 # --- histories
 
 _CHANGE = "stream, tag, position, slot, image, reference, time, created, generation, folded, hidden, action"
+_NO_IMAGE = packed("")
 _INSERT_CHANGE = (
     f"INSERT INTO tag_changes ({_CHANGE})"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
@@ -406,27 +407,23 @@ def change_row(
 ) -> Row:
     """A `tag_changes` row; `base` is the stream's default repository."""
     hidden = None if shown else position
-    place, image = (number, tag, position, slot), None if entry is None else packed(entry.image)
     if entry is None:
-        row: Row = (None, None, time, None, None, int(folded), hidden)
-    else:
-        reference = None if base and entry.reference == f"{base}@{entry.image}" else entry.reference
-        row = (image, reference, time, entry.created, entry.generation, int(folded), hidden)
-    return (
-        *place,
-        *row,
-        action == MOVED and entry is not None and entry.image != "",
-        image,
-        number,
-        tag,
-        REVERTED,
-        action,
-    )
+        return (number, tag, position, slot, None, None, time, None, None, int(folded), hidden, action)
+    image, reference = entry.image, entry.reference
+    kept = None if base and reference == f"{base}@{image}" else reference
+    of = (packed(image), kept, time, entry.created, entry.generation)
+    return (number, tag, position, slot, *of, int(folded), hidden, action)
 
 
 def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
     """Write `change_row`s; a tag that moved to an image that it had before was reverted."""
-    rows.many(_INSERT_CHANGE, changes)
+    rows.many(_INSERT_CHANGE, map(_searching, changes))
+
+
+def _searching(change: Row) -> Row:
+    """The values of `_INSERT_CHANGE`, from a `change_row`."""
+    number, tag, _, _, image, *_, action = change
+    return (*change[:-1], action == MOVED and image != _NO_IMAGE, image, number, tag, REVERTED, action)
 
 
 def begin_changes(rows: Rows) -> None:
@@ -444,10 +441,7 @@ def order_changes(rows: Rows) -> None:
 
 def add_changes(rows: Rows, changes: Iterable[Row]) -> None:
     """Write `change_row`s between `begin_changes` and `end_changes`; which of them are reverts is found then."""
-    rows.many(
-        f"INSERT INTO tag_changes ({_CHANGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-        [(*row[:11], row[-1]) for row in changes],
-    )
+    rows.many(f"INSERT INTO tag_changes ({_CHANGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", changes)
 
 
 def end_changes(rows: Rows) -> None:
@@ -462,7 +456,7 @@ def end_changes(rows: Rows) -> None:
             " ORDER BY position, slot) AS nth FROM added_changes) AS numbered"
             " ORDER BY stream, tag, position, slot",
             MOVED,
-            packed(""),
+            _NO_IMAGE,
             REVERTED,
         )
     rows.run("DROP TABLE added_changes")

@@ -25,6 +25,9 @@ from imagestream_es.domain.image_stream import (
 from imagestream_es.persistence import read_model
 from imagestream_es.persistence.store import Row, Rows
 
+_SHOWN = frozenset((PUT, FOLLOWED, IMPORTED))
+"""What puts an entry on the history that OpenShift shows."""
+
 
 class Staging:
     """Rows that wait to be written, in the order in which they must be.
@@ -71,7 +74,7 @@ class Staging:
                 hide = read_model.hide_all if kind == DROPPED else read_model.hide_newest
                 self._steps.append(partial(hide, number=number, tag=tag, position=position))
             if action is not None:
-                shown = kind in (PUT, FOLLOWED, IMPORTED)
+                shown = kind in _SHOWN
                 row = read_model.change_row(
                     number, tag, position, action, change.head, base, time, slot, folded=change.folded, shown=shown
                 )
