@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 
 from api import create_app
 from imagestream_es.settings import Settings
@@ -28,6 +29,10 @@ from imagestream_es.settings import Settings
 REQUIRE_ALL = os.environ.get("IMAGESTREAM_TEST_REQUIRE_ALL") == "1"
 COMMAND = Path(sys.executable).with_name("imagestream-es")
 POSTGRES_BINARIES = "/usr/lib/postgresql/15/bin"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
