@@ -13,6 +13,7 @@ A stop (SIGTERM, SIGINT): stop listening, have the service end its watches, wait
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -75,6 +76,8 @@ def serve(settings: Settings, create_app: Callable[[Settings], Flask]) -> None:
     _allow_many_connections()
     app = create_app(settings)
     service = app.extensions["imagestream"]
+    # What is there now stays: no garbage collection, for which every request waits, goes through it again.
+    gc.freeze()
     directory = None if settings.database_url else settings.data_dir / "connections"
     front = Front(listener, load_tls, _tls_files(settings), _CONNECTIONS, directory) if load_tls else None
     try:
