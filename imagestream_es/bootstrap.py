@@ -113,6 +113,19 @@ def database_file(settings: Settings) -> Path:
     return Path(settings.data_dir) / "imagestream.db"
 
 
+def unfinished(path: Path) -> Path:
+    """Where the file or the directory is filled that `path` becomes once it is whole."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
+def _require_whole_log(settings: Settings) -> None:
+    path = database_file(settings)
+    begun = unfinished(path)
+    if begun.exists() and not path.exists():
+        message = f"{begun} is the begin of a log that was being brought here: run that command again, or remove it."
+        raise SettingsError("data_dir", message)
+
+
 def checkpoint_path(settings: Settings) -> Path | None:
     """Where the service keeps its checkpoints; None if nowhere."""
     if settings.checkpoint_file is None and not settings.database_url:
@@ -229,6 +242,7 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         if not settings.database_url:
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
             stack.enter_context(DirectoryLock(Path(settings.data_dir)))
+            _require_whole_log(settings)
         store = open_store(settings)
         stack.callback(store.close)
         store.create_tables()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from imagestream_es.bootstrap import database_file, open_store
+from imagestream_es.bootstrap import database_file, open_store, unfinished
 from imagestream_es.persistence import tables
 from imagestream_es.persistence.directory import DirectoryLock
 from imagestream_es.persistence.sqlite import SQLiteStore
@@ -31,7 +31,7 @@ class AnotherOne(Refusal):
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write instead of `path`, which it becomes when the block ends well. Raises Refusal if that exists."""
     _refuse_existing(path)
-    beside = _beside(path)
+    beside = unfinished(path)
     beside.unlink(missing_ok=True)
     try:
         yield beside
@@ -47,7 +47,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     Raises Refusal if that exists.
     """
     _refuse_existing(path)
-    beside = _beside(path)
+    beside = unfinished(path)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700, parents=True)
     try:
@@ -75,7 +75,7 @@ def new_store(settings: Settings, begin: Path | None = None) -> Iterator[Store]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with DirectoryLock(directory):
         _refuse_existing(path)
-        beside = _beside(path)
+        beside = unfinished(path)
         _remove_database(beside)
         try:
             if begin is not None:
@@ -123,7 +123,7 @@ def _begun_in_file(settings: Settings, stack: ExitStack) -> Begun:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     stack.enter_context(DirectoryLock(directory))
     _refuse_existing(path)
-    beside = _beside(path)
+    beside = unfinished(path)
     return SQLiteStore(str(beside)), lambda: _settle_database(beside, path), lambda: _remove_database(beside)
 
 
@@ -153,10 +153,6 @@ def require_empty(rows: Rows) -> None:
 def _refuse_existing(path: Path) -> None:
     if path.exists():
         raise Refusal(f"{path} is there already, and is left as it is: name another place, or move it away")
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.unfinished")
 
 
 def _remove_database(path: Path) -> None:

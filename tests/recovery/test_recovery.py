@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from imagestream_es.application.commands import Commands
 from imagestream_es.application.writer import Writer
-from imagestream_es.bootstrap import open_store
+from imagestream_es.bootstrap import build, open_store
 from imagestream_es.cli import main
 from imagestream_es.domain.image_stream import DesiredStream
 from imagestream_es.persistence import inbox, tables
@@ -37,7 +37,7 @@ from imagestream_es.persistence.store import Store
 from imagestream_es.projections import projector
 from imagestream_es.recovery import refill, wholeness
 from imagestream_es.recovery.export import event_of, line
-from imagestream_es.settings import Settings
+from imagestream_es.settings import Settings, SettingsError
 
 KINDS = ["sqlite", "postgresql"]
 LOG_ID = "00000000-0000-4000-8000-000000000000"
@@ -471,6 +471,16 @@ def test_an_interrupted_import_goes_on_from_where_it_stood(kind: str, number: in
             store.create_tables()  # as the service does when it starts
     else:
         assert [path.name for path in Path(elsewhere[1]).rglob("*.unfinished*")] == []
+
+
+def test_no_service_begins_another_log_beside_an_import_that_was_interrupted(
+    words: dict[str, list[object]], tmp_path: Path
+) -> None:
+    interrupted(ON_PROGRESS, signal.SIGKILL, *words["import"], after=20)
+    with pytest.raises(SettingsError, match=r"run that command again, or remove"):
+        build(Settings(data_dir=tmp_path / "new", import_controller="off"))
+    good(*words["import"])
+    build(Settings(data_dir=tmp_path / "new", import_controller="off")).close()
 
 
 @pytest.mark.parametrize("command", ["backup", "restore", "restore until", "export", "import"])
