@@ -181,7 +181,10 @@ LINES: dict[str, Line] = {
         "GET with a token, 10,000 role bindings concern the reader, 8 clients",
         "",
         lambda rows: _rate(rows["access"]["with bindings"]),
-        lambda rows: _of(rows["access"]["with bindings"], "without credentials"),
+        lambda rows: (
+            f"{_of(rows['access']['with bindings'], 'one binding')}, "
+            f"{number(rows['access']['with bindings']['by without credentials'])} of no credentials"
+        ),
     ),
     "watch": Line(
         "from the commit to 1,000 watches, while four clients push",

@@ -1,4 +1,4 @@
-"""What rights cost: a read with a token and 10,000 bindings, against one without credentials."""
+"""What rights cost: a read with a token and 10,000 bindings, with one, and without credentials."""
 
 from __future__ import annotations
 
@@ -23,16 +23,22 @@ NAMESPACE = "team-7"
 
 
 def access(run: Run) -> Figures:
-    """Reads of one stream by 8 clients, with and without rights to look up; all bindings concern the reader."""
+    """Reads of one stream by 8 clients, with many, few and no rights to look up; all bindings concern the reader."""
     bindings = run.scaled(BINDINGS, 10)
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as directory:
-        rules = "".join(_BINDING.format(number=number) for number in range(bindings))
+        numbers = {"one": [int(NAMESPACE.removeprefix("team-"))], "many": range(bindings)}
+        options = {}
+        for name, some in numbers.items():
+            (place := Path(directory) / name).mkdir()
+            options[name] = security(place, _TOKENS, "".join(_BINDING.format(number=number) for number in some))
         with (
             service(secured=False) as plain,
-            service(security(Path(directory), _TOKENS, rules), secured=False) as guarded,
+            service(options["one"], secured=False) as bound,
+            service(options["many"], secured=False) as guarded,
         ):
             loads = {}
-            for name, target in (("without credentials", plain), ("with bindings", guarded)):
+            targets = {"without credentials": plain, "with one binding": bound, "with bindings": guarded}
+            for name, target in targets.items():
                 here = target.within(NAMESPACE)
                 connection = here.connect()
                 body = b'{"metadata":{"name":"web"},"spec":{"tags":[{"name":"latest"}]}}'
@@ -44,6 +50,7 @@ def access(run: Run) -> Figures:
     figures: Figures = {name: contest.figures(name) for name in contest.rounds}
     figures["with bindings"] |= {
         "bindings": bindings,
+        "by one binding": contest.ratio("with bindings", "with one binding"),
         "by without credentials": contest.ratio("with bindings", "without credentials"),
     }
     return figures
