@@ -22,6 +22,8 @@ from imagestream_es.projections.past import Pieces, evolved
 
 LONG = 16 * 1024
 """From how many bytes on a text is worth growing instead of drawing it anew."""
+PLACE = 256
+"""About how many bytes a place and its index take."""
 FARTHEST = 64
 """Events that are folded in at most, and pieces that a history has at most."""
 
@@ -49,6 +51,33 @@ class Drawing:
         return len(self.text) + sum(len(piece) for some in self.pieces.values() for piece in some)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places of all streams of a list in its order, as they were at a head of the log, and the index of each."""
+
+    head: int
+    places: Sequence[StreamPlace]
+    index: Mapping[int, int]
+
+    @classmethod
+    def read(cls, rows: Rows, namespace: str | None, head: int) -> Places:
+        """Read all of them."""
+        places = read_model.stream_places(rows, namespace)
+        return cls(head, places, {number: index for index, (number, *_) in enumerate(places)})
+
+    def moved(self, rows: Rows, namespace: str | None, head: int) -> Places | None:
+        """The places at a later head; None if the list has other streams in it then, or the head is no later one."""
+        if head < self.head:
+            return None
+        changed = read_model.places_behind(rows, namespace, self.head)
+        if not all(is_there and place[0] in self.index for place, is_there in changed):
+            return None
+        places = list(self.places)
+        for place, _ in changed:
+            places[self.index[place[0]]] = place
+        return Places(head, places, self.index)
+
+
 class Drawings:
     """Draws streams; what was drawn is kept in `memory`."""
 
@@ -65,12 +94,27 @@ class Drawings:
         """The streams of a namespace, or of all, as they are now, by namespace and name. Raises Unavailable."""
         return self._read(pen, namespace)
 
-    def _read(self, pen: Pen, *wanted: str | None) -> Listed[bytes]:
+    def _read(self, pen: Pen, namespace: str | None, name: str | None = None) -> Listed[bytes]:
         def answer(rows: Rows) -> Listed[bytes]:
             head, replays = read_model.standing(rows)
-            return Listed(self._drawn(rows, pen, read_model.stream_places(rows, *wanted), replays), head)
+            places = (
+                read_model.stream_places(rows, namespace, name)
+                if name
+                else self._places(rows, namespace, head, replays)
+            )
+            return Listed(self._drawn(rows, pen, places, replays), head)
 
         return self._queries.reading(answer)
+
+    def _places(self, rows: Rows, namespace: str | None, head: int, replays: int) -> Sequence[StreamPlace]:
+        key = (replays, "places", namespace)
+        kept: Places | None = self._memory.get(key)
+        now = None if kept is None else kept.moved(rows, namespace, head)
+        if now is None:
+            now = Places.read(rows, namespace, head)
+        if kept is None or now.head >= kept.head:
+            self._memory.put(key, now, PLACE * len(now.places))
+        return now.places
 
     def _drawn(self, rows: Rows, pen: Pen, places: Sequence[StreamPlace], replays: int) -> list[bytes]:
         texts: dict[int, bytes] = {}

@@ -249,6 +249,13 @@ def stream_places(rows: Rows, namespace: str | None, name: str | None = None) ->
     return cast("list[StreamPlace]", rows.all(query, *wanted.values()))
 
 
+def places_behind(rows: Rows, namespace: str | None, after: int) -> list[tuple[StreamPlace, bool]]:
+    """The places of streams that changed behind a position, in any order, and whether each stream is there."""
+    where, values = ("", ()) if namespace is None else (" AND namespace = ?", (namespace,))
+    query = f"SELECT id, position, version, present FROM streams WHERE position > ?{where}"
+    return [((number, *place), bool(present)) for number, *place, present in rows.all(query, after, *values)]
+
+
 def streams_numbered(rows: Rows, numbers: Sequence[int]) -> dict[int, ImageStream]:
     """The streams of these numbers with their tags, as many as one statement takes."""
     found = {row[0]: _stream(row) for row in rows.all(f"{_STREAM} WHERE id IN ({marks(numbers)})", *numbers)}
