@@ -2,6 +2,8 @@
 
 A digest of SHA-256 becomes the byte 1 and its 32 bytes, any other name the byte 0 and its text. This is the same for
 ever one way and back, so packed names are equal when the names are.
+
+An index over them holds only how they begin: that is a quarter of its bytes, and tells nearly all of them apart.
 """
 
 from __future__ import annotations
@@ -21,6 +23,25 @@ def packed(name: str) -> bytes:
 def unpacked(data: bytes) -> str:
     """The name that was packed."""
     return _PREFIX + data[1:].hex() if data[:1] == b"\1" else data[1:].decode()
+
+
+_INDEXED = 9
+"""So many bytes of a packed name are in an index."""
+
+
+def indexed(column: str) -> str:
+    """What an index holds of a column of packed names."""
+    return f"substr({column}, 1, {_INDEXED})"
+
+
+def is_name(column: str) -> str:
+    """The condition that a column holds a packed name, found by an index: it takes the two values of `sought`."""
+    return f"{indexed(column)} = ? AND {column} = ?"
+
+
+def sought(data: bytes | None) -> tuple[bytes | None, bytes | None]:
+    """The values of `is_name` for a packed name; None is no name."""
+    return data and data[:_INDEXED], data
 
 
 def beginning_with(prefix: str) -> list[tuple[bytes, bytes]]:

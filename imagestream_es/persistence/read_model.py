@@ -39,11 +39,11 @@ from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.past import NOW as NOW  # noqa: PLC0414 (part of what this module offers)
 from imagestream_es.domain.past import EntryRow
 from imagestream_es.domain.tags import TagEvent
-from imagestream_es.persistence.digests import beginning_with, packed, unpacked
+from imagestream_es.persistence.digests import beginning_with, indexed, is_name, packed, sought, unpacked
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.store import Row, Rows
 
-SHAPE = 5
+SHAPE = 6
 """Raised whenever the tables below change; views of another shape are folded anew."""
 
 MOMENTS = 64
@@ -59,7 +59,7 @@ TABLES = (
     " position BIGINT NOT NULL, slot BIGINT NOT NULL, action TEXT, image BLOB, reference TEXT,"
     " time BIGINT, created BIGINT, generation BIGINT, folded SMALLINT NOT NULL, hidden BIGINT,"
     " PRIMARY KEY (stream, tag, position, slot)) {clustered}",
-    "CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes (image, stream, tag)",
+    f"CREATE INDEX IF NOT EXISTS tag_changes_image ON tag_changes ({indexed('image')}, stream, tag)",
     "CREATE INDEX IF NOT EXISTS tag_changes_position ON tag_changes (position)",
     "CREATE TABLE IF NOT EXISTS moments (position BIGINT PRIMARY KEY, time BIGINT NOT NULL) {clustered}",
     "CREATE INDEX IF NOT EXISTS moments_time ON moments (time)",
@@ -394,7 +394,8 @@ _NO_IMAGE = packed("")
 _INSERT_CHANGE = (
     f"INSERT INTO tag_changes ({_CHANGE})"
     " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
-    " CASE WHEN ? AND EXISTS (SELECT 1 FROM tag_changes WHERE image = ? AND stream = ? AND tag = ? AND slot >= 0)"
+    " CASE WHEN ? AND EXISTS"
+    f" (SELECT 1 FROM tag_changes WHERE {is_name('image')} AND stream = ? AND tag = ? AND slot >= 0)"
     " THEN ? ELSE ? END)"
 )
 
@@ -430,7 +431,7 @@ def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
 def _searching(change: Row) -> Row:
     """The values of `_INSERT_CHANGE`, from a `change_row`."""
     number, tag, _, _, image, *_, action = change
-    return (*change[:-1], action == MOVED and image != _NO_IMAGE, image, number, tag, REVERTED, action)
+    return (*change[:-1], action == MOVED and image != _NO_IMAGE, *sought(image), number, tag, REVERTED, action)
 
 
 def begin_changes(rows: Rows) -> None:

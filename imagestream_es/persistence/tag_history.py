@@ -22,7 +22,7 @@ from imagestream_es.domain.actions import (
     WITH_LEADER,
 )
 from imagestream_es.domain.past import Place, Scope, Target
-from imagestream_es.persistence.digests import packed, unpacked
+from imagestream_es.persistence.digests import is_name, packed, sought, unpacked
 from imagestream_es.persistence.read_model import chunks, marks
 from imagestream_es.persistence.store import Row, Rows
 
@@ -63,7 +63,8 @@ def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: boo
     if behind is not None:
         less = "<" if newest_first else ">"
         terms.append((f"(position <> ? OR slot {less} ?)", behind))
-    source, named = ("tag_changes", ()) if scope.image is None else (f"({_TOUCHING}) t", (packed(scope.image),) * 2)
+    image = () if scope.image is None else sought(packed(scope.image))
+    source = f"({_TOUCHING}) t" if image else "tag_changes"
     order = "DESC" if newest_first else "ASC"
     wanted = (
         f"SELECT {_CHANGE} FROM {source} WHERE {' AND '.join(term for term, _ in terms)}"
@@ -75,7 +76,8 @@ def changes(rows: Rows, scope: Scope, *, behind: Place | None, newest_first: boo
         f" FROM ({wanted}) c JOIN stored_events e ON e.{rows.POSITION} = c.position"
         f" LEFT JOIN tag_changes b ON b.stream = c.stream AND b.tag = c.tag AND (b.position, b.slot) = ({_PREVIOUS})"
         f" ORDER BY c.position {order}, c.slot {order}",
-        *named,
+        *image,
+        *image,
         *values,
         limit,
     )
@@ -111,8 +113,8 @@ _NEXT = (
     " ORDER BY n.position, n.slot LIMIT 1"
 )
 _TOUCHING = (
-    f"SELECT {_of('c')} FROM tag_changes c WHERE c.image = ? UNION"
-    f" SELECT {_of('b')} FROM tag_changes c CROSS JOIN tag_changes b WHERE c.image = ? AND c.slot >= 0"
+    f"SELECT {_of('c')} FROM tag_changes c WHERE {is_name('c.image')} UNION"
+    f" SELECT {_of('b')} FROM tag_changes c CROSS JOIN tag_changes b WHERE {is_name('c.image')} AND c.slot >= 0"
     f" AND b.stream = c.stream AND b.tag = c.tag AND (b.position, b.slot) = ({_NEXT})"
 )
 """The changes after which an image was the newest entry, and those right behind them."""
@@ -149,7 +151,8 @@ class UsageRow(Struct, frozen=True):
 
 def usages(rows: Rows, image: str, scope: Scope) -> list[UsageRow]:
     """Where and when an image was the newest entry of a tag, as it was known at the end of the scope."""
-    terms = [("image = ? AND slot >= 0 AND position <= ?", (packed(image), scope.until)), *_of_streams(scope)]
+    named = f"{is_name('image')} AND slot >= 0 AND position <= ?"
+    terms = [(named, (*sought(packed(image)), scope.until)), *_of_streams(scope)]
     if scope.tag:
         terms.append(("tag = ?", (scope.tag,)))
     found = rows.all(

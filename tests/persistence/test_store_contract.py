@@ -21,8 +21,9 @@ from imagestream_es.domain.actions import MOVED, REVERTED
 from imagestream_es.domain.events import LogStarted, Origin
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, Tag
+from imagestream_es.domain.past import Scope
 from imagestream_es.domain.tags import ObjectReference, TagEvent, TagEventCondition, TagReference
-from imagestream_es.persistence import read_model
+from imagestream_es.persistence import read_model, tag_history
 from imagestream_es.persistence.event_mapper import EventMapper, Recorded
 from imagestream_es.persistence.merkle import Checkpoint, Tree
 from imagestream_es.persistence.sqlite import SQLiteStore
@@ -614,6 +615,46 @@ def test_changes_that_are_written_all_at_once_are_those_written_one_by_one(store
     with store.reading() as rows:
         assert rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot") == expected
         assert {row[4] for row in expected} == {MOVED, REVERTED, None}
+
+
+ALIKE = f"sha256:{'a' * 62}01", f"sha256:{'a' * 62}02"
+"""Names that an index does not tell apart."""
+
+
+def put_alike(store: Store) -> None:
+    """One of them moved to the other and back."""
+    append(store, *(event("log", version) for version in (1, 2, 3)))
+    with store.writing() as rows:
+        save(rows, a_stream())
+        for position, name in enumerate((ALIKE[0], ALIKE[1], ALIKE[0]), 1):
+            put(rows, position, entry(name))
+
+
+def test_images_whose_names_begin_alike_are_told_apart(store: Store) -> None:
+    put_alike(store)
+    with store.reading() as rows:
+        found = {name: tag_history.usages(rows, name, Scope()) for name in (*ALIKE, f"sha256:{'a' * 64}")}
+        assert [[usage.since[0] for usage in usages] for usages in found.values()] == [[1, 3], [2], []]
+        touching = tag_history.changes(rows, Scope(image=ALIKE[1]), behind=None, newest_first=False, limit=9)
+        assert [(change.place[0], change.action) for change in touching] == [(2, MOVED), (3, REVERTED)]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_no_question_for_an_image_goes_through_the_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_alike(store)
+    plans: list[str] = []
+    with store.reading() as rows:
+        everything = rows.all
+
+        def spy(sql: str, *values: Any) -> list[tuple[Any, ...]]:
+            plans.extend(row[3] for row in everything(f"EXPLAIN QUERY PLAN {sql}", *values) if "tag_changes" in row[3])
+            return everything(sql, *values)
+
+        monkeypatch.setattr(rows, "all", spy)
+        tag_history.usages(rows, ALIKE[0], Scope(namespace="shop"))
+        tag_history.changes(rows, Scope(image=ALIKE[0]), behind=None, newest_first=True, limit=9)
+    assert sum("INDEX tag_changes_image (<expr>=?" in plan for plan in plans) == 3
+    assert not [plan for plan in plans if plan.startswith("SCAN")]
 
 
 def test_images_are_found_by_name_and_by_prefix_in_the_order_of_bytes(store: Store) -> None:
