@@ -10,8 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from api import discovery
 from api.access_log import AccessLog, Lines, to_stderr
-from api.call import Door
-from api.dispatch import respond, serve
+from api.dispatch import respond
 from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS
@@ -22,15 +21,13 @@ from api.metrics import add_metrics
 from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
-from api.resource import Resource
+from api.routes import Straight, add_resources
 from api.shortcut import Shortcut
 from api.told import Observed
 from imagestream_es.bootstrap import Services, build
 from imagestream_es.settings import Settings
 
 __all__ = ["create_app"]
-
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
@@ -44,9 +41,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    for door, resources in GROUPS.items():
-        for resource in resources:
-            _add_resource(app, services, door, resource)
+    add_resources(app, services, GROUPS)
     add_guards(app, services, frozenset(app.view_functions))
     counts, metrics = add_metrics(app, services)
     _add_discovery(app, *add_health(app, services), metrics, *add_openapi(app, GROUPS), *add_docs(app, GROUPS))
@@ -57,35 +52,8 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
         lines = Lines(to_stderr)
         services.at_close(lines.close)
         logs.append(AccessLog(lines))
-    app.wsgi_app = Observed(Shortcut(app.wsgi_app, services), [counts, *logs])  # type: ignore[method-assign]
+    app.wsgi_app = Observed(Shortcut(Straight(app.wsgi_app, services, GROUPS), services), [counts, *logs])  # type: ignore[method-assign]
     return app
-
-
-def _add_resource(app: Flask, services: Services, door: Door, resource: Resource) -> None:
-    def view(namespace: str = "", name: str = "", sub: str = "") -> Response:
-        return serve(_request(), services, door, resource, namespace, name, sub)
-
-    scopes = ("", "/namespaces/<namespace>") if resource.namespaced else ("",)
-    for scope in scopes:
-        for tail in ("", "/<name>", "/<name>/<sub>"):
-            rule = f"{door.prefix}{scope}/{resource.name}{tail}"
-            app.add_url_rule(rule, rule, view, methods=METHODS)
-    if "watch" not in resource.verbs:
-        return
-
-    def watch(namespace: str = "", name: str = "") -> Response:
-        return serve(_request(), services, door, resource, namespace, name, watched=True)
-
-    for scope in scopes:
-        for tail in ("", "/<name>") if scope == scopes[-1] else ("",):
-            rule = f"{door.prefix}/watch{scope}/{resource.name}{tail}"
-            app.add_url_rule(rule, rule, watch, methods=["GET"])
-
-
-def _request() -> Request:
-    """The request itself: each look through Flask's stand-in for it costs a little, and there are dozens."""
-    found: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return found
 
 
 def _add_discovery(app: Flask, *others: str) -> None:
@@ -109,7 +77,7 @@ def _http_error(error: HTTPException) -> Response:
         404: "the server could not find the requested resource",
         405: "the server does not allow this method on the requested resource",
     }
-    response = respond(status(code, texts.get(code, error.description or error.name)), code)
+    response = respond(request, status(code, texts.get(code, error.description or error.name)), code)
     response.headers.update({key: value for key, value in error.get_headers() if key == "Allow"})
     return response
 

@@ -6,11 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import msgspec
 from marshmallow import Schema, ValidationError
+from werkzeug.utils import cached_property
 
 from api import bodies, compiled
 from api.errors import Refusal, qualified

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import yaml
-from flask import Request, Response, request
+from flask import Request, Response
 
 from api import bodies, managed_fields, tables
 from api.access import CERTIFICATE, Identity, allows, authenticate, authorize, forbidden, identify, may_pull
@@ -136,7 +136,7 @@ def serve(
                 response.headers["Cache-Control"] = IMMUTABLE
                 response.headers["Vary"] = "Accept, Accept-Encoding, Authorization"
     except Exception as error:
-        response = failure(error, door, resource.name, call)
+        response = failure(request, error, door, resource.name, call)
     finally:
         if end is not None:
             end()
@@ -522,7 +522,7 @@ def _write_applied(
 def _write(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
     answer, call = once(call, lambda call: _handle(request, target, call, resource))
     shown, form = _shown(answer, form, target, resource, call)
-    response = respond(shown, answer.code, form)
+    response = respond(request, shown, answer.code, form)
     if call.done is not None:
         response.headers[REPLAYED] = "true"
     _warn(response, call.warnings)
@@ -556,7 +556,7 @@ def _text(request: Request, target: Resource, resource: Resource, call: Call, fo
     shown, form = _shown(answer, form, target, resource, call)
     metadata = shown["metadata"]
     position = int(metadata.get("resourceVersion", 0)) if answer.is_list else 0
-    return Text(encode(shown, form), position, "continue" not in metadata)
+    return Text(encode(shown, form, request), position, "continue" not in metadata)
 
 
 def _shown(answer: Answer, form: Form, target: Resource, resource: Resource, call: Call) -> tuple[dict[str, Any], Form]:
@@ -624,7 +624,7 @@ def _reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict
     }
 
 
-def encode(body: dict[str, Any], form: Form) -> bytes:
+def encode(body: dict[str, Any], form: Form, request: Request) -> bytes:
     """A wire object as text, indented if the request asks for `pretty`."""
     if form is Form.YAML:
         return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
@@ -632,9 +632,9 @@ def encode(body: dict[str, Any], form: Form) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE | pretty)
 
 
-def respond(body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
+def respond(request: Request, body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
     """The HTTP answer that holds a wire object, which is of this moment alone."""
-    text, headers = packed(encode(body, form), request.headers.get("Accept-Encoding", ""))
+    text, headers = packed(encode(body, form, request), request.headers.get("Accept-Encoding", ""))
     return Response(text, code, headers, content_type=form.content_type)
 
 
@@ -643,7 +643,7 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
-def failure(error: Exception, door: Door, resource: str, call: Call | None = None) -> Response:
+def failure(request: Request, error: Exception, door: Door, resource: str, call: Call | None = None) -> Response:
     """The answer to a request that failed; what is no refusal is logged, and answered without its text."""
     headers: dict[str, str] = {}
     match error:
@@ -685,7 +685,7 @@ def failure(error: Exception, door: Door, resource: str, call: Call | None = Non
             else:
                 logger.error("a request for %s failed", resource, exc_info=error)
             body = status(500, "Internal error occurred: the server failed to handle the request")
-    response = respond(body, body["code"])
+    response = respond(request, body, body["code"])
     seconds = body.get("details", {}).get("retryAfterSeconds")
     if seconds:
         response.headers["Retry-After"] = str(seconds)

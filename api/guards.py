@@ -36,15 +36,25 @@ def add_guards(app: Flask, services: Services, resources: Collection[str]) -> No
     """Have every request looked at first; the endpoints of `resources` look themselves who may do what."""
 
     def guard() -> Response | None:
+        response = refused(request, services)
+        if response is not None or request.endpoint in resources or is_open(request.path):
+            return response
         try:
-            check(request.environ, services.settings)
-            if request.endpoint not in resources and not is_open(request.path):
-                admit(request, services)
+            admit(request, services)
         except (Refusal, TooMany) as refusal:
-            return failure(refusal, GROUP_DOOR, "")
+            return failure(request, refusal, GROUP_DOOR, "")
         return None
 
     app.before_request(guard)
+
+
+def refused(request: Request, services: Services) -> Response | None:
+    """The answer to a request that is wrong whatever it asks for, None for any other."""
+    try:
+        check(request.environ, services.settings)
+    except Refusal as refusal:
+        return failure(request, refusal, GROUP_DOOR, "")
+    return None
 
 
 def check(environ: Mapping[str, str], settings: Settings) -> None:

@@ -39,15 +39,15 @@ def add_hooks(app: Flask, services: Services) -> None:
             # An error would come again for ever, with all that is behind it; a sweep finds what it told.
             logger.warning("a notification was too long: %s", refusal.message)
             services.tally.add("too long")
-            return respond({"stored": 0, "known": 0}, 202)
-        return respond(msgspec.to_builtins(services.webhook.receive(body)), 202)
+            return respond(request, {"stored": 0, "known": 0}, 202)
+        return respond(request, msgspec.to_builtins(services.webhook.receive(body)), 202)
 
     def sweep() -> Response:
         try:
             wanted = services.sweeper.request()
             if request.args.get("wait", "") not in ("1", "true"):
-                return respond({}, 202)
-            return respond(msgspec.to_builtins(wanted.result()))
+                return respond(request, {}, 202)
+            return respond(request, msgspec.to_builtins(wanted.result()))
         except (Stopped, RegistryError) as error:
             raise Refusal(503, f"nothing was swept: {error}", retry_after=5) from error
 
@@ -63,7 +63,7 @@ def _guarded(services: Services, answer: Callable[[], Response]) -> Callable[[],
                 raise Refusal(401, _WRONG if services.webhook_secret else _NONE, headers=headers)
             return answer()
         except Exception as error:
-            return failure(error, GROUP_DOOR, "notifications")
+            return failure(request, error, GROUP_DOOR, "notifications")
 
     return view
 
