@@ -21,6 +21,7 @@ from api.metrics import add_metrics
 from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
+from api.reply import Reply
 from api.routes import Straight, add_resources
 from api.shortcut import Shortcut
 from api.told import Observed
@@ -69,7 +70,7 @@ def _discovery(prepared: Mapping[Form, Prepared]) -> Response:
     return prepared[form_for(request, *prepared)].answer(request)
 
 
-def _http_error(error: HTTPException) -> Response:
+def _http_error(error: HTTPException) -> Response | Reply:
     code = error.code or 500
     if code == 404 and not _in_group(request):
         return Response("404 page not found", 404, content_type="text/plain")
@@ -78,7 +79,7 @@ def _http_error(error: HTTPException) -> Response:
         405: "the server does not allow this method on the requested resource",
     }
     response = respond(request, status(code, texts.get(code, error.description or error.name)), code)
-    response.headers.update({key: value for key, value in error.get_headers() if key == "Allow"})
+    response.headers += [(name, value) for name, value in error.get_headers() if name == "Allow"]
     return response
 
 

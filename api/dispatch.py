@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import yaml
-from flask import Request, Response
+from flask import Request
 
 from api import bodies, managed_fields, tables
 from api.access import CERTIFICATE, Identity, allows, authenticate, authorize, forbidden, identify, may_pull
@@ -27,6 +27,7 @@ from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.preconditions import take_annotations, take_headers
 from api.ready import Ready, packed
+from api.reply import Reply
 from api.resource import Resource
 from api.resources.options import delete_expected
 from api.schemas.fields import print_time
@@ -84,7 +85,7 @@ def serve(
     sub: str = "",
     *,
     watched: bool = False,
-) -> Response:
+) -> Reply:
     """Answer a request for a resource, whatever comes of it.
 
     `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
@@ -133,8 +134,8 @@ def serve(
             answering = _read if request.method in ("GET", "HEAD") else _write
             response = answering(request, target, resource, call, form)
             if call.settled:
-                response.headers["Cache-Control"] = IMMUTABLE
-                response.headers["Vary"] = "Accept, Accept-Encoding, Authorization"
+                response.put("Cache-Control", IMMUTABLE)
+                response.put("Vary", "Accept, Accept-Encoding, Authorization")
     except Exception as error:
         response = failure(request, error, door, resource.name, call)
     finally:
@@ -210,7 +211,7 @@ def creation(action: Action) -> Action:
     return dataclasses.replace(action, verb="create")
 
 
-def _warn(response: Response, warnings: Iterable[str]) -> None:
+def _warn(response: Reply, warnings: Iterable[str]) -> None:
     """Tell warnings as headers, as many as clients surely read; what a client wrote in them cannot break out."""
     left = MAX_WARNINGS
     for text in warnings:
@@ -218,7 +219,7 @@ def _warn(response: Response, warnings: Iterable[str]) -> None:
         left -= len(quoted)
         if left < 0:
             return
-        response.headers.add("Warning", f'299 - "{quoted}"')
+        response.headers.append(("Warning", f'299 - "{quoted}"'))
 
 
 def watch_args(args: Mapping[str, str], name: str) -> dict[str, str]:
@@ -383,7 +384,7 @@ def _terminating(item: dict[str, Any]) -> bool:
     return "deletionTimestamp" in item["metadata"]
 
 
-def _watch(target: Resource, call: Call, form: Form, admitted: Callable[[], bool]) -> Response:
+def _watch(target: Resource, call: Call, form: Form, admitted: Callable[[], bool]) -> Reply:
     """A watch: the answer's lines come as the log grows."""
 
     def show(item: dict[str, Any]) -> dict[str, Any]:
@@ -398,10 +399,8 @@ def _watch(target: Resource, call: Call, form: Form, admitted: Callable[[], bool
         raise Refusal(429, message, retry_after=1)
     shape = call.door.prefix, form, call.args.get("includeObject", "")
     watch = Watch(call, target, selection, options, shape, show, admitted)
-    response = Response(watch.lines(), content_type=Form.JSON.content_type)
-    response.headers["Cache-Control"] = "no-cache, private"
-    response.call_on_close(watch.close)
-    return response
+    headers = [("Content-Type", Form.JSON.content_type), ("Cache-Control", "no-cache, private")]
+    return Reply(200, headers, watch)
 
 
 def _patch(target: Resource, call: Call) -> Answer:
@@ -519,17 +518,17 @@ def _write_applied(
 # --- answers
 
 
-def _write(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
+def _write(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Reply:
     answer, call = once(call, lambda call: _handle(request, target, call, resource))
     shown, form = _shown(answer, form, target, resource, call)
     response = respond(request, shown, answer.code, form)
     if call.done is not None:
-        response.headers[REPLAYED] = "true"
+        response.put(REPLAYED, "true")
     _warn(response, call.warnings)
     return response
 
 
-def _read(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Response:
+def _read(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Reply:
     stamps = None
     if target.told_by is not None and form is not Form.TABLE and _is_about_now(call):  # tables tell ages
         stamps = call.services.freshness.stamps(target.told_by(call))
@@ -538,8 +537,7 @@ def _read(request: Request, target: Resource, resource: Resource, call: Call, fo
     if stamps is not None and text.whole and ready.position == text.position:
         about = told(request)
         about.kept = Kept(ready, stamps, call.action, about.name)
-    status, headers, body = ready.answer(request.environ)
-    return Response(body, status, headers)
+    return ready.answer(request.environ)
 
 
 def _is_about_now(call: Call) -> bool:
@@ -632,10 +630,10 @@ def encode(body: dict[str, Any], form: Form, request: Request) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE | pretty)
 
 
-def respond(request: Request, body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Response:
+def respond(request: Request, body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Reply:
     """The HTTP answer that holds a wire object, which is of this moment alone."""
     text, headers = packed(encode(body, form, request), request.headers.get("Accept-Encoding", ""))
-    return Response(text, code, headers, content_type=form.content_type)
+    return Reply(code, [("Content-Type", form.content_type), *headers], [text])
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -643,7 +641,7 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
-def failure(request: Request, error: Exception, door: Door, resource: str, call: Call | None = None) -> Response:
+def failure(request: Request, error: Exception, door: Door, resource: str, call: Call | None = None) -> Reply:
     """The answer to a request that failed; what is no refusal is logged, and answered without its text."""
     headers: dict[str, str] = {}
     match error:
@@ -688,8 +686,9 @@ def failure(request: Request, error: Exception, door: Door, resource: str, call:
     response = respond(request, body, body["code"])
     seconds = body.get("details", {}).get("retryAfterSeconds")
     if seconds:
-        response.headers["Retry-After"] = str(seconds)
-    response.headers.update(headers)
+        response.put("Retry-After", str(seconds))
+    for name, value in headers.items():
+        response.put(name, value)
     return response
 
 

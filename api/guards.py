@@ -13,12 +13,13 @@ import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, request
 
 from api.access import authenticate, authorize_path, identify
 from api.call import GROUP_DOOR
 from api.dispatch import failure
 from api.errors import Refusal
+from api.reply import Reply
 from imagestream_es.application.limits import TooMany
 from imagestream_es.bootstrap import Services
 from imagestream_es.settings import Settings
@@ -35,7 +36,7 @@ _host = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?"
 def add_guards(app: Flask, services: Services, resources: Collection[str]) -> None:
     """Have every request looked at first; the endpoints of `resources` look themselves who may do what."""
 
-    def guard() -> Response | None:
+    def guard() -> Reply | None:
         response = refused(request, services)
         if response is not None or request.endpoint in resources or is_open(request.path):
             return response
@@ -48,7 +49,7 @@ def add_guards(app: Flask, services: Services, resources: Collection[str]) -> No
     app.before_request(guard)
 
 
-def refused(request: Request, services: Services) -> Response | None:
+def refused(request: Request, services: Services) -> Reply | None:
     """The answer to a request that is wrong whatever it asks for, None for any other."""
     try:
         check(request.environ, services.settings)

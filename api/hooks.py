@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable
 
 import msgspec
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, request
 
 from api.call import GROUP_DOOR
 from api.dispatch import failure, read_body, respond
 from api.errors import Refusal
+from api.reply import Reply
 from imagestream_es.application.sweep import Stopped
 from imagestream_es.bootstrap import Services
 from imagestream_es.registry.errors import RegistryError
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 def add_hooks(app: Flask, services: Services) -> None:
     """Serve the registry's paths."""
 
-    def notifications() -> Response:
+    def notifications() -> Reply:
         try:
             body = read_body(request)
         except Refusal as refusal:
@@ -42,7 +43,7 @@ def add_hooks(app: Flask, services: Services) -> None:
             return respond(request, {"stored": 0, "known": 0}, 202)
         return respond(request, msgspec.to_builtins(services.webhook.receive(body)), 202)
 
-    def sweep() -> Response:
+    def sweep() -> Reply:
         try:
             wanted = services.sweeper.request()
             if request.args.get("wait", "") not in ("1", "true"):
@@ -55,8 +56,8 @@ def add_hooks(app: Flask, services: Services) -> None:
         app.add_url_rule(path, path, _guarded(services, answer), methods=["POST"])
 
 
-def _guarded(services: Services, answer: Callable[[], Response]) -> Callable[[], Response]:
-    def view() -> Response:
+def _guarded(services: Services, answer: Callable[[], Reply]) -> Callable[[], Reply]:
+    def view() -> Reply:
         try:
             if not _knows(request, services.webhook_secret):
                 headers = {"WWW-Authenticate": 'Bearer realm="registry"'}

@@ -15,6 +15,8 @@ from typing import Any
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
+from api.reply import Reply
+
 WORTH_COMPRESSING = 128 * 1024
 """From how many bytes on an answer is compressed for those who can read it."""
 CHECK_EVERY_TIME = "no-cache, private"
@@ -58,14 +60,14 @@ class Ready:
         """Whether this can be told as of a newer position; what is compressed can't be changed any more."""
         return not self._is_packed or self.position in (0, position)
 
-    def answer(self, environ: Mapping[str, Any], position: int = 0) -> tuple[str, Headers, list[bytes]]:
-        """Status, headers and body for a request; a list's resourceVersion is `position`, unless it is newer itself."""
+    def answer(self, environ: Mapping[str, Any], position: int = 0) -> Reply:
+        """The reply to a request; a list's resourceVersion is `position`, unless it is newer itself."""
         if self.etag in environ.get("HTTP_IF_NONE_MATCH", ""):
-            return "304 Not Modified", [one for one in self._headers if one[0] in NOT_MODIFIED], []
+            return Reply(304, [one for one in self._headers if one[0] in NOT_MODIFIED], [])
         body = [self._body]
         if self.position and not self._is_packed:
             body.insert(0, LIST_HEAD + b"%d" % max(self.position, position))
-        return "200 OK", [*self._headers, ("Content-Length", str(sum(map(len, body))))], body
+        return Reply(200, self._headers, body)
 
 
 @lru_cache(maxsize=256)

@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, request
 
 from api.call import Door
 from api.dispatch import serve
 from api.guards import refused
+from api.reply import Reply
 from api.resource import Resource
 from imagestream_es.bootstrap import Services
 
@@ -36,7 +37,7 @@ def add_resources(app: Flask, services: Services, groups: Groups) -> None:
 
 
 def _add(app: Flask, services: Services, door: Door, resource: Resource) -> None:
-    def view(namespace: str = "", name: str = "", sub: str = "") -> Response:
+    def view(namespace: str = "", name: str = "", sub: str = "") -> Reply:
         return serve(_request(), services, door, resource, namespace, name, sub)
 
     scopes = ("", "/namespaces/<namespace>") if resource.namespaced else ("",)
@@ -47,7 +48,7 @@ def _add(app: Flask, services: Services, door: Door, resource: Resource) -> None
     if "watch" not in resource.verbs:
         return
 
-    def watch(namespace: str = "", name: str = "") -> Response:
+    def watch(namespace: str = "", name: str = "") -> Reply:
         return serve(_request(), services, door, resource, namespace, name, watched=True)
 
     for scope in scopes:

@@ -54,7 +54,7 @@ class Shortcut:
             if is_mine:
                 kept.turn.release()
 
-    def _again(self, kept: Kept, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes] | None:
+    def _again(self, kept: Kept, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes] | None:
         """Give an answer again; None if it is not so any more, or not for everybody."""
         position = self._services.freshness.holds_at(kept.stamps)
         if position is None or not kept.ready.fits(position):
@@ -64,8 +64,7 @@ class Shortcut:
         if end is None:
             return None
         told.name = kept.name
-        status, headers, body = kept.ready.answer(environ, position)
-        start_response(status, headers)
+        body = kept.ready.answer(environ, position)(environ, start_response)
         end()
         return body
 

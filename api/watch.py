@@ -125,7 +125,7 @@ class Watch:
         self._replay = Replay(KEPT)
         self._sent = 0
 
-    def lines(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes]:
         """The lines of the answer, as they come. An empty chunk first lets the headers go out."""
         try:
             yield b""
