@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from flask import Request
 
 from api.errors import Refusal, qualified
-from api.headers import text_of
+from api.headers import header, text_of
 from api.told import told
 from imagestream_es.access.gate import Gate, Unauthenticated
 from imagestream_es.access.identity import ANONYMOUS, AUTHENTICATED, LONGEST_NAME, UNAUTHENTICATED, User, can_be_name
@@ -38,11 +38,8 @@ class Identity:
 
 def authenticate(request: Request, gate: Gate) -> User:
     """Who asks. Raises Refusal (401) for who has not proved that."""
-    given = request.headers.getlist("Authorization")
     try:
-        if len(given) > 1:
-            raise Unauthenticated
-        user = gate.authenticate(given[0] if given else None, request.environ.get(CERTIFICATE))
+        user = gate.authenticate(header(request, "Authorization"), request.environ.get(CERTIFICATE))
     except Unauthenticated:
         headers = {"WWW-Authenticate": 'Bearer realm="imagestream-es"'}
         raise Refusal(401, "Unauthorized", headers=headers) from None
@@ -127,11 +124,11 @@ def _wanted(environ: Mapping[str, Any], request: Request) -> User:
     given = [group.strip() for value in headers.getlist("Impersonate-Group") for group in text_of(value).split(",")]
     groups = list(filter(None, dict.fromkeys(given)))
     extra: dict[str, list[str]] = {}
-    for header in environ:
-        key = header.removeprefix("HTTP_IMPERSONATE_EXTRA_")
-        if key != header:
+    for variable in environ:
+        key = variable.removeprefix("HTTP_IMPERSONATE_EXTRA_")
+        if key != variable:
             name = unquote(key.replace("_", "-")).lower()
-            extra[name] = [value.strip() for value in text_of(str(environ[header])).split(",")]
+            extra[name] = [value.strip() for value in text_of(str(environ[variable])).split(",")]
     if len(names) != 1 or not names[0]:
         raise Refusal(400, "requests that impersonate must name one user, in the header Impersonate-User")
     if not all(map(can_be_name, (*names, *groups))):

@@ -119,6 +119,8 @@ class Call:
     def caller(self) -> Caller:
         """Who commands. Raises Unavailable."""
         caller = self.identify()
+        if not (self.reason or self.key):
+            return caller
         by = msgspec.structs.replace(caller.by, reason=self.reason, key=self.key, fingerprint=self.fingerprint)
         return dataclasses.replace(caller, by=by, done=self.done)
 

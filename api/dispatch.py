@@ -20,6 +20,7 @@ from api.bodies import MAX_BODY
 from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.drawn import Text, drawn
 from api.errors import Refusal, invalid, qualified, status
+from api.headers import header
 from api.idempotency import KEY, REPLAYED, once, recalled, take_key
 from api.kept import Kept
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
@@ -104,7 +105,7 @@ def serve(
         authorize(services.gate, identity.user, action)
         target = _target(resource, sub, door)
         about.resource = f"{resource.name}/{sub}" if sub else resource.name
-        form = negotiate(request.headers.get("Accept"), FORMS)
+        form = negotiate(header(request, "Accept"), FORMS)
         if form is None:
             accepted = "application/json, application/yaml"
             raise Refusal(406, f"only the following media types are accepted: {accepted}")
@@ -120,7 +121,7 @@ def serve(
             identify=lambda: _caller(services, identity, at, about.audit_id, action),
             media_type=request.mimetype,
             data=read_body(request),
-            agent=request.headers.get("User-Agent", ""),
+            agent=header(request, "User-Agent") or "",
             kind=target.kind,
         )
         take_headers(call, target, request)
@@ -202,7 +203,7 @@ def _caller(services: Services, identity: Identity, at: int, audit_id: str, acti
     return Caller(
         by=Origin(at=at, actor=id_of(user), impersonator=acting, door="api", request=audit_id),
         may_pull=partial(may_pull, gate, user),
-        may_create=allows(gate, user, creation(action)),
+        may_create=action.verb == "create" or allows(gate, user, creation(action)),
     )
 
 
@@ -244,19 +245,20 @@ def read_body(request: Request) -> bytes:
     might have been a precondition.
     """
     length = request.content_length or 0
-    data = request.stream.read(MAX_BODY + 1) if length <= MAX_BODY else b""
+    stream = request.environ["wsgi.input"] if length else request.stream
+    data: bytes = stream.read(length or MAX_BODY + 1) if length <= MAX_BODY else b""
     if max(length, len(data)) > MAX_BODY:
         _pass_over(request, length)
         raise Refusal(413, f"the request body may have at most {MAX_BODY} bytes", headers={"Connection": "close"})
     # The server hands over what came of a chunked body before it broke off: nothing at all is not to be believed.
-    if len(data) < length or (not data and "Transfer-Encoding" in request.headers):
+    if len(data) < length or (not data and header(request, "Transfer-Encoding") is not None):
         raise Refusal(400, "the request body did not come whole")
     return data
 
 
 def _pass_over(request: Request, length: int) -> None:
     """Read on for a while: many clients see no answer before they have sent everything."""
-    if length > PASSED_OVER or "Expect" in request.headers:
+    if length > PASSED_OVER or header(request, "Expect") is not None:
         return
     for _ in range(PASSED_OVER // CHUNK):
         if not request.stream.read(CHUNK):
@@ -533,7 +535,7 @@ def _read(request: Request, target: Resource, resource: Resource, call: Call, fo
     if target.told_by is not None and form is not Form.TABLE and _is_about_now(call):  # tables tell ages
         stamps = call.services.freshness.stamps(target.told_by(call))
     text = _text(request, target, resource, call, form)
-    ready = Ready(text.text, form.content_type, request.headers.get("Accept-Encoding", ""), text.position)
+    ready = Ready(text.text, form.content_type, header(request, "Accept-Encoding") or "", text.position)
     if stamps is not None and text.whole and ready.position == text.position:
         about = told(request)
         about.kept = Kept(ready, stamps, call.action, about.name)
@@ -632,7 +634,7 @@ def encode(body: dict[str, Any], form: Form, request: Request) -> bytes:
 
 def respond(request: Request, body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Reply:
     """The HTTP answer that holds a wire object, which is of this moment alone."""
-    text, headers = packed(encode(body, form, request), request.headers.get("Accept-Encoding", ""))
+    text, headers = packed(encode(body, form, request), header(request, "Accept-Encoding") or "")
     return Reply(code, [("Content-Type", form.content_type), *headers], [text])
 
 

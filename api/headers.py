@@ -1,6 +1,24 @@
-"""Texts in headers, which HTTP does not say how to read: they are UTF-8 if they can be."""
+"""The headers of a request, and texts in them, which HTTP does not say how to read: they are UTF-8 if they can be."""
 
 from __future__ import annotations
+
+from functools import cache
+
+from flask import Request
+
+
+def header(request: Request, name: str) -> str | None:
+    """A header of a request, None without it. At a tenth of the cost of `request.headers`, and every one has some.
+
+    Not for Content-Type and Content-Length, which WSGI calls otherwise.
+    """
+    found: str | None = request.environ.get(_key(name))
+    return found
+
+
+@cache
+def _key(name: str) -> str:
+    return f"HTTP_{name.upper().replace('-', '_')}"
 
 
 def text_of(value: str) -> str:

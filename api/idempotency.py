@@ -15,6 +15,7 @@ from flask import Request
 
 from api.call import Answer, Call
 from api.errors import Refusal
+from api.headers import header
 from api.resource import Resource
 from imagestream_es.application.writer import Unavailable
 from imagestream_es.domain.idempotency import Done
@@ -29,7 +30,7 @@ _FORM = re.compile(r"[ -~]{1,255}")
 
 def take_key(call: Call, target: Resource, request: Request) -> None:
     """Take in the key of a write; a dry run uses none. Raises Refusal."""
-    key = request.headers.get(KEY)
+    key = header(request, KEY)
     if key is None or request.method in ("GET", "HEAD") or call.args.get("dryRun"):
         return
     if target.schema is None:  # a review: it is created, and only asks
@@ -42,7 +43,7 @@ def take_key(call: Call, target: Resource, request: Request) -> None:
 def _fingerprint(call: Call, request: Request) -> str:
     """What tells a request from others, in 32 hexadecimal digits."""
     asked = sorted((name, value) for name, value in request.args.items(multi=True) if name != "pretty")
-    said = [(name, request.headers[name]) for name in COUNTS if name in request.headers]
+    said = [(name, value) for name in COUNTS if (value := header(request, name)) is not None]
     digest = sha256(repr((request.method, request.path, asked, said, call.media_type)).encode())
     digest.update(call.data)
     return digest.hexdigest()[:32]

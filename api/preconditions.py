@@ -14,7 +14,7 @@ from flask import Request
 
 from api.call import Call
 from api.errors import Refusal
-from api.headers import text_of
+from api.headers import header, text_of
 from api.resource import Resource
 from imagestream_es.domain.references import is_digest
 from imagestream_es.domain.tags import ImageGuard
@@ -33,10 +33,10 @@ def take_headers(call: Call, target: Resource, request: Request) -> None:
     """Take in what the headers of a write say. Raises Refusal."""
     if request.method in ("GET", "HEAD"):
         return
-    given = {name: request.headers[name] for name in ANNOTATIONS if name in request.headers}
+    given = {name: value for name in ANNOTATIONS if (value := header(request, name)) is not None}
     if given:
         call.guard = _guard(target, given)
-    call.reason = _reason(text_of(request.headers.get(REASON, "")), REASON)
+    call.reason = _reason(text_of(header(request, REASON) or ""), REASON)
 
 
 def take_annotations(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import urandom
 from time import perf_counter
 from typing import Any
 
 from flask import Request
 
 from api.kept import Kept
+from imagestream_es.uuids import new_uuid
 
 _KEY = "imagestream.told"
 _is_audit_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
@@ -68,12 +68,6 @@ def verb_of(method: str, *, named: bool, watching: bool) -> str:
     return "watch" if watching else (_OF_ONE if named else _OF_ALL).get(method, "other")
 
 
-def _new_id() -> str:
-    """A random UUID; made by hand, as every request needs one."""
-    digits = urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-
 class Observed:
     """A WSGI application whose requests are told to observers."""
 
@@ -87,7 +81,7 @@ class Observed:
         given = environ.get("HTTP_AUDIT_ID", "")
         method = environ["REQUEST_METHOD"]
         told = environ[_KEY] = Told(
-            audit_id=given if _is_audit_id(given) else _new_id(),
+            audit_id=given if _is_audit_id(given) else new_uuid(),
             method=method,
             path=environ.get("PATH_INFO", ""),
             verb=method.lower() if method in _OTHERS else "other",

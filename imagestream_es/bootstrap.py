@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
-from uuid import uuid4
 
 from imagestream_es.access.files import Reread, Rereader, WrongFile
 from imagestream_es.access.gate import Gate, TokenSource
@@ -43,6 +42,7 @@ from imagestream_es.registry.credentials import PullSecrets
 from imagestream_es.registry.internal import InternalRegistry
 from imagestream_es.registry.transport import Transport, Url
 from imagestream_es.settings import Settings, SettingsError
+from imagestream_es.uuids import new_uuid
 
 POLL = 0.25
 """Seconds between looks for what other processes committed, where there may be some."""
@@ -87,11 +87,6 @@ class Services:
 def milliseconds() -> int:
     """The time now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def make_uid() -> str:
-    """A new uid for an object."""
-    return str(uuid4())
 
 
 def open_store(settings: Settings, *, to_read: bool = False) -> Store:
@@ -263,13 +258,13 @@ def build(settings: Settings, clock: Callable[[], int] = milliseconds) -> Servic
         freshness = Freshness(store, shared=bool(settings.database_url))
         writer = Writer(store, settings.internal_registry, committed, settings.registries[1:], freshness)
         witness.start(writer.refuse)
-        writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), make_uid())
+        writer.start(Origin(at=clock(), actor="system:imagestream-es", door="service"), new_uuid())
         stack.callback(writer.close)
         hub.start()
-        commands, queries = Commands(writer, settings.internal_registry, make_uid), Queries(store)
+        commands, queries = Commands(writer, settings.internal_registry, new_uuid), Queries(store)
         transport = Transport(Addresses(settings.import_allow), guarded=settings.registries)
         secrets = PullSecrets(settings.pull_secrets)
-        imports = Imports(writer, queries, make_uid, clock, transport, secrets, settings.max_repository_tags)
+        imports = Imports(writer, queries, new_uuid, clock, transport, secrets, settings.max_repository_tags)
         controller = _import_controller(settings, queries, hub, imports)
         if controller is not None:
             controller.start()

@@ -30,6 +30,7 @@ MAINTENANCE = "imagestream_es.maintenance"
 VERIFICATION = "imagestream_es.verification"
 RECOVERY = "imagestream_es.recovery"
 LOGFMT = "imagestream_es.logfmt"
+UUIDS = "imagestream_es.uuids"
 BODIES = "imagestream_es.bodies"
 FRONT = "imagestream_es.front"
 SOCKETS = "imagestream_es.sockets"
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     REGISTRY: {DOMAIN, "msgspec", "orjson", "urllib3"},
     APPLICATION: {ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, "eventsourcing.persistence", "msgspec", "orjson"},
     SETTINGS: set(),
-    BOOTSTRAP: {SETTINGS, ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION},
+    BOOTSTRAP: {SETTINGS, ACCESS, DOMAIN, PROJECTIONS, PERSISTENCE, REGISTRY, APPLICATION, UUIDS},
     MAINTENANCE: {SETTINGS, DOMAIN, PROJECTIONS, PERSISTENCE, f"{APPLICATION}.principals", BOOTSTRAP},
     VERIFICATION: {SETTINGS, PROJECTIONS, PERSISTENCE, BOOTSTRAP, MAINTENANCE, "eventsourcing.persistence"},
     RECOVERY: {
@@ -61,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "zstandard",
     },
     LOGFMT: set(),
+    UUIDS: set(),
     BODIES: set(),
     FRONT: {BODIES},
     SOCKETS: {BODIES},
@@ -92,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         f"{REGISTRY}.errors",
         f"{REGISTRY}.manifests",
         LOGFMT,
+        UUIDS,
         "flask",
         "jinja2",
         "jsonpatch",
