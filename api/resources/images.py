@@ -62,7 +62,7 @@ def content_problems(meta: Meta, content: Mapping[str, Any], prefix: str = "") -
             problems.append(FieldProblem(Problem.INVALID, where, str(error), reference))
     problems += [
         FieldProblem(Problem(found.reason), prefix + found.field, found.message, found.value)
-        for found in validate_manifests(dict(content))
+        for found in validate_manifests(content)
     ]
     return problems
 

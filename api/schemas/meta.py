@@ -198,10 +198,11 @@ def problems_of(meta: Meta, where: str = "metadata") -> list[FieldProblem]:
         problems += [
             FieldProblem(Problem.INVALID, f"{where}.labels", text, value) for text in label_value_problems(value)
         ]
-    for key in meta.annotations:
-        problems += [
-            FieldProblem(Problem.INVALID, f"{where}.annotations", text, key) for text in annotation_key_problems(key)
-        ]
+    problems += [
+        FieldProblem(Problem.INVALID, f"{where}.annotations", text, key)
+        for key in meta.annotations
+        for text in annotation_key_problems(key)
+    ]
     too_long = annotations_size_problem(meta.annotations)
     if too_long:
         problems.append(FieldProblem(Problem.INVALID, f"{where}.annotations", too_long, ""))

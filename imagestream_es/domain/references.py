@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -245,6 +247,8 @@ def stream_name_problem(name: str, namespace: str = "") -> str | None:
 
 def image_name_problem(name: str) -> str | None:
     """What is wrong with the name of an image; the digest of any algorithm may be longer than other names."""
+    if is_digest(name):
+        return None
     problem = path_segment_problem(name)
     if problem:
         return problem
@@ -278,6 +282,10 @@ _BAD_LABEL_VALUE = (
     f" regex used for validation is '{_LABEL_VALUE_CHARACTERS}')"
 )
 
+_LONGEST_LABEL = 63
+_LONGEST_SUBDOMAIN = 253
+_LONGEST_QUALIFIED = _LONGEST_SUBDOMAIN + 1 + _LONGEST_LABEL
+
 ANNOTATIONS_LIMIT = 256 * 1024
 """Bytes that the keys and values of one object's annotations may take together."""
 
@@ -295,6 +303,15 @@ def namespace_problem(name: str) -> str | None:
 
 def qualified_name_problems(name: str) -> list[str]:
     """What is wrong with a label's key: `[SUBDOMAIN/]NAME`."""
+    return [] if len(name) <= _LONGEST_QUALIFIED and _is_qualified(name) else _qualified_name_problems(name)
+
+
+@lru_cache(maxsize=1024)  # few keys stand on nearly all objects
+def _is_qualified(name: str) -> bool:
+    return not _qualified_name_problems(name)
+
+
+def _qualified_name_problems(name: str) -> list[str]:
     prefix, slash, last = name.partition("/")
     if "/" in last:
         return [
@@ -305,8 +322,8 @@ def qualified_name_problems(name: str) -> list[str]:
     last = last if slash else prefix
     if not last:
         problems.append("name part must be non-empty")
-    elif len(last) > 63:
-        problems.append(f"name part {_at_most(63)}")
+    elif len(last) > _LONGEST_LABEL:
+        problems.append(f"name part {_at_most(_LONGEST_LABEL)}")
     if not _match_qualified(last):
         problems.append(f"name part {_BAD_QUALIFIED}")
     return problems
@@ -315,7 +332,7 @@ def qualified_name_problems(name: str) -> list[str]:
 def _subdomain_problems(name: str) -> list[str]:
     if not name:
         return ["must be non-empty"]
-    problems = [_at_most(253)] if len(name) > 253 else []
+    problems = [_at_most(_LONGEST_SUBDOMAIN)] if len(name) > _LONGEST_SUBDOMAIN else []
     if not all(map(_match_label, name.split("."))):
         problems.append(_BAD_SUBDOMAIN)
     return problems
@@ -336,6 +353,8 @@ def annotation_key_problems(key: str) -> list[str]:
 
 def annotations_size_problem(annotations: Mapping[str, str]) -> str | None:
     """Whether all annotations of one object take more than `ANNOTATIONS_LIMIT`, and the text for it."""
+    if 4 * sum(map(len, chain(annotations, annotations.values()))) <= ANNOTATIONS_LIMIT:
+        return None  # no character takes more than four bytes
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     return f"may not be more than {ANNOTATIONS_LIMIT} bytes" if size > ANNOTATIONS_LIMIT else None
 

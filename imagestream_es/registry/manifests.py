@@ -616,7 +616,7 @@ _is_media_type = re.compile(
 ).fullmatch
 
 
-def validate_manifests(image: Image) -> list[ManifestProblem]:
+def validate_manifests(image: Mapping[str, Any]) -> list[ManifestProblem]:
     """What is wrong with the sub-manifests of an image; empty if it has none."""
     parts = image.get("dockerImageManifests") or []
     problems = [

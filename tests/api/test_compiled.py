@@ -99,18 +99,19 @@ def test_what_is_odd_is_left_to_marshmallow(schema: Schema, change: dict[str, An
 members = st.lists(st.tuples(st.sampled_from(["a", "b", "a:b", 'a"', "é"]), st.integers(0, 9) | texts), max_size=4)
 
 
-def as_json(pairs: list[tuple[str, Any]], *, ascii_only: bool) -> str:
-    """An object with these members, repeated ones included, the second member being such an object itself."""
-    texts = [f"{json.dumps(key, ensure_ascii=ascii_only)} : {json.dumps(value)}" for key, value in pairs]
-    return "{" + ", ".join(texts) + "}"
+def as_json(pairs: list[tuple[str, Any]], *, ascii_only: bool, blank: str) -> str:
+    """An object with these members, repeated ones included."""
+    texts = [f"{json.dumps(key, ensure_ascii=ascii_only)}{blank}:{blank}{json.dumps(value)}" for key, value in pairs]
+    return "{" + f",{blank}".join(texts) + "}"
 
 
-@given(outer=members, inner=members, ascii_only=st.booleans(), escaped=st.booleans())
+@given(outer=members, inner=members, ascii_only=st.booleans(), escaped=st.booleans(), blank=st.sampled_from(["", " "]))
 def test_repeated_keys_are_found_wherever_they_stand(
-    outer: list[tuple[str, Any]], inner: list[tuple[str, Any]], ascii_only: bool, escaped: bool
+    outer: list[tuple[str, Any]], inner: list[tuple[str, Any]], ascii_only: bool, escaped: bool, blank: str
 ) -> None:
-    text = as_json(outer, ascii_only=ascii_only)
-    text = text[:-1] + (", " if outer else "") + f'"inner": {as_json(inner, ascii_only=ascii_only)}}}'
+    text = as_json(outer, ascii_only=ascii_only, blank=blank)
+    inside = as_json(inner, ascii_only=ascii_only, blank=blank)
+    text = f'{text[:-1]}{"," if outer else ""}"inner":{inside}}}{blank}'
     if escaped:
         text = text.replace("a:b", "a\\u003ab")
     repeated = any(len({key for key, _ in pairs}) < len(pairs) for pairs in (outer, inner))
