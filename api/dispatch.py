@@ -27,7 +27,7 @@ from api.listing import Selection, answer_page, await_position, exact_position, 
 from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.preconditions import take_annotations, take_headers
-from api.ready import Ready, packed
+from api.ready import Ready, behind_head, packed
 from api.reply import Reply
 from api.resource import Resource
 from api.resources.options import delete_expected
@@ -535,8 +535,9 @@ def _read(request: Request, target: Resource, resource: Resource, call: Call, fo
     if target.told_by is not None and form is not Form.TABLE and _is_about_now(call):  # tables tell ages
         stamps = call.services.freshness.stamps(target.told_by(call))
     text = _text(request, target, resource, call, form)
-    ready = Ready(text.text, form.content_type, header(request, "Accept-Encoding") or "", text.position)
-    if stamps is not None and text.whole and ready.position == text.position:
+    encodings = header(request, "Accept-Encoding") or ""
+    ready = Ready(text.parts, form.content_type, encodings, text.position, text.digest)
+    if stamps is not None and text.lasts:
         about = told(request)
         about.kept = Kept(ready, stamps, call.action, about.name)
     return ready.answer(request.environ)
@@ -554,9 +555,12 @@ def _text(request: Request, target: Resource, resource: Resource, call: Call, fo
         return text
     answer = _handle(request, target, call, resource)
     shown, form = _shown(answer, form, target, resource, call)
-    metadata = shown["metadata"]
+    encoded, metadata = encode(shown, form, request), shown["metadata"]
     position = int(metadata.get("resourceVersion", 0)) if answer.is_list else 0
-    return Text(encode(shown, form, request), position, "continue" not in metadata)
+    rest = behind_head(encoded, position) if position else encoded
+    if rest is None:
+        return Text((encoded,), lasts=False)
+    return Text((rest,), position, lasts="continue" not in metadata)
 
 
 def _shown(answer: Answer, form: Form, target: Resource, resource: Resource, call: Call) -> tuple[dict[str, Any], Form]:
@@ -634,8 +638,8 @@ def encode(body: dict[str, Any], form: Form, request: Request) -> bytes:
 
 def respond(request: Request, body: dict[str, Any], code: int = 200, form: Form = Form.JSON) -> Reply:
     """The HTTP answer that holds a wire object, which is of this moment alone."""
-    text, headers = packed(encode(body, form, request), header(request, "Accept-Encoding") or "")
-    return Reply(code, [("Content-Type", form.content_type), *headers], [text])
+    parts, headers = packed((encode(body, form, request),), header(request, "Accept-Encoding") or "")
+    return Reply(code, [("Content-Type", form.content_type), *headers], [*parts])
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,12 +18,13 @@ PLAIN = {"limit", "resourceVersion", "timeout", "timeoutSeconds"}
 
 @dataclass(frozen=True)
 class Text:
-    """The JSON of an answer; `position` is that of a list, 0 for what is none."""
+    """The text of an answer, as `Ready` takes it; `position` is that of a list that can be told anew, else 0."""
 
-    text: bytes
+    parts: Sequence[bytes]
     position: int = 0
-    whole: bool = True
-    """Whether this is not just a page of a list"""
+    digest: bytes | None = None
+    lasts: bool = True
+    """Whether it may be given again: it is no list that can't be told anew, nor just a page of one"""
 
 
 def drawn(target: Resource, call: Call) -> Text | None:
@@ -33,17 +35,16 @@ def drawn(target: Resource, call: Call) -> Text | None:
         return None
     drawings, pen = call.services.drawings, target.pen(call)
     if call.name:
-        text = drawings.one(call.namespace, call.name, pen)
-        if text is None:
+        drawing = drawings.one(call.namespace, call.name, pen)
+        if drawing is None:
             raise NotFound(target.name, call.name)
-        return Text(text[:-1] + b"," + _kind(target.kind, call) + b"}\n")
-    limit, listed = page_of(call).limit, drawings.all(call.namespace or None, pen)
-    if len(listed.found) > limit > 0:
+        *parts, last = drawing.parts
+        return Text((*parts, last[:-1] + b"," + _kind(target.kind, call) + b"}\n"), digest=drawing.digest)
+    limit, sheet = page_of(call).limit, drawings.all(call.namespace or None, pen)
+    if len(sheet.drawings) > limit > 0:
         return None
-    head = b'{"metadata":{"resourceVersion":"%d"},"items":[' % listed.position
-    return Text(
-        b"".join((head, b",".join(listed.found), b"],", _kind(f"{target.kind}List", call), b"}\n")), listed.position
-    )
+    tail = b"]," + _kind(f"{target.kind}List", call) + b"}\n"
+    return Text((b'"},"items":[', sheet.text, tail), sheet.head, sheet.digest)
 
 
 def _kind(kind: str, call: Call) -> bytes:

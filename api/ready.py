@@ -1,13 +1,14 @@
 """Answers to reads as bytes: encoded, compressed and named by an ETag once, and sent as often as they are asked for.
 
-The ETag is a weak one, made from the bytes: compressed or not, what a client has is the same object. That of a list is
-made from its items alone, so it stays while the log grows elsewhere and the list's resourceVersion with it.
+The ETag is a weak one, made from the bytes, or from a digest of what they were made from: compressed or not, what a
+client has is the same object. That of a list is made from its items alone, so it stays while the log grows elsewhere
+and the list's resourceVersion with it.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -26,35 +27,45 @@ LIST_HEAD = b'{"metadata":{"resourceVersion":"'
 Headers = list[tuple[str, str]]
 
 
-def packed(text: bytes, encodings: str) -> tuple[bytes, Headers]:
-    """What is sent of a text to a client that accepts these encodings, and the headers that say so."""
+def behind_head(text: bytes, position: int) -> bytes | None:
+    """What follows the `position` of a list in its text; None if that does not stand where `Ready` tells it."""
+    head = _list_head(position)
+    return text[len(head) :] if text.startswith(head) else None
+
+
+def packed(parts: Sequence[bytes], encodings: str) -> tuple[Sequence[bytes], Headers]:
+    """What is sent of a text in parts to a client that accepts these encodings, and the headers that say so."""
     common = [("Vary", "Accept, Accept-Encoding"), ("Cache-Control", CHECK_EVERY_TIME)]
-    if len(text) <= WORTH_COMPRESSING or not reads_gzip(encodings):
-        return text, common
-    return gzip.compress(text, 1), [*common, ("Content-Encoding", "gzip")]
+    if sum(map(len, parts)) <= WORTH_COMPRESSING or not reads_gzip(encodings):
+        return parts, common
+    return (gzip.compress(b"".join(parts), 1),), [*common, ("Content-Encoding", "gzip")]
 
 
 class Ready:
-    """The answer that a text is, for clients that accept these encodings.
+    """The answer that a text is, for clients that accept these encodings. Its `parts` may be kept by others, too.
 
-    `position` is that of a list as it was read, 0 for what is no list, and stays 0 where it can't be told anew.
+    `position` is that of a list as it was read: no part, as it is told anew each time. It is 0 for what is no list.
+    `digest` is another one whenever the parts are; without one, it is made from them.
     """
 
-    __slots__ = ("_body", "_headers", "_is_packed", "etag", "position")
+    __slots__ = ("_headers", "_is_packed", "_parts", "etag", "position", "size")
 
-    def __init__(self, text: bytes, content_type: str, encodings: str, position: int = 0) -> None:
-        self.position = position if text.startswith(LIST_HEAD) else 0
-        items = text[len(LIST_HEAD) + len(str(position)) :] if self.position else text
-        self.etag = f'W/"{sha256(items).hexdigest()[:32]}"'
-        sent, headers = packed(text, encodings)
-        self._is_packed = sent is not text
-        self._body = sent if self._is_packed else items
+    def __init__(
+        self,
+        parts: Sequence[bytes],
+        content_type: str,
+        encodings: str,
+        position: int = 0,
+        digest: bytes | None = None,
+    ) -> None:
+        self.position = position
+        self.etag = f'W/"{(digest or sha256(b"".join(parts)).digest()).hex()[:32]}"'
+        whole = (_list_head(position), *parts) if position else parts
+        sent, headers = packed(whole, encodings)
+        self._is_packed = sent is not whole
+        self._parts = sent if self._is_packed else parts
         self._headers = (("Content-Type", content_type), ("ETag", self.etag), *headers)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the body."""
-        return len(self._body)
+        self.size = sum(map(len, self._parts))
 
     def fits(self, position: int) -> bool:
         """Whether this can be told as of a newer position; what is compressed can't be changed any more."""
@@ -64,10 +75,14 @@ class Ready:
         """The reply to a request; a list's resourceVersion is `position`, unless it is newer itself."""
         if self.etag in environ.get("HTTP_IF_NONE_MATCH", ""):
             return Reply(304, [one for one in self._headers if one[0] in NOT_MODIFIED], [])
-        body = [self._body]
+        body = [*self._parts]
         if self.position and not self._is_packed:
-            body.insert(0, LIST_HEAD + b"%d" % max(self.position, position))
+            body.insert(0, _list_head(max(self.position, position)))
         return Reply(200, self._headers, body)
+
+
+def _list_head(position: int) -> bytes:
+    return LIST_HEAD + b"%d" % position
 
 
 @lru_cache(maxsize=256)

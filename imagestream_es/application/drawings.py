@@ -1,16 +1,17 @@
 """Image streams drawn as text, and kept: as long as the position of a stream stays, so does its text.
 
 A history may be long, and grows by one entry at a time. So of a long one the stream itself is kept too, with its
-histories in few pieces: what happened since is folded in, as everywhere else, and the pieces that were are not read
-again.
+histories in few pieces: what happened since is folded in, as everywhere else, and the pieces that were are neither read
+nor copied again. A list is kept in the same way: only what has changed of its streams is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
-from imagestream_es.application.queries import Listed, Queries
+from imagestream_es.application.queries import Queries
 from imagestream_es.application.recent import Recent
 from imagestream_es.domain.image_stream import ImageStream
 from imagestream_es.domain.past import EntryRow
@@ -26,6 +27,8 @@ PLACE = 256
 """About how many bytes a place and its index take."""
 FARTHEST = 64
 """Events that are folded in at most, and pieces that a history has at most."""
+GAP = b"\0"
+"""What no JSON holds: between two of them stands a tag where its history is to be put."""
 
 
 @dataclass(frozen=True)
@@ -38,44 +41,49 @@ class Pen:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The text of a stream at its position, and what it can be grown from."""
+    """The text of a stream at its position, in parts; its digest; and what it can be grown from."""
 
     position: int
-    text: bytes
+    parts: Sequence[bytes]
+    digest: bytes
     stream: ImageStream | None = None
     pieces: Pieces[bytes] = field(default_factory=dict)
 
     @property
+    def text(self) -> bytes:
+        """All of it."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+
+    @property
     def size(self) -> int:
         """About how many bytes this takes."""
-        return len(self.text) + sum(len(piece) for some in self.pieces.values() for piece in some)
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The places of all streams of a list in its order, as they were at a head of the log, and the index of each."""
+class Sheet:
+    """The streams of a list in its order, as they were at a head of the log: drawn each, and together.
+
+    `index` tells where each is, by its number. The digest is made from theirs.
+    """
 
     head: int
-    places: Sequence[StreamPlace]
+    drawings: Sequence[Drawing]
     index: Mapping[int, int]
+    text: bytes
+    digest: bytes
 
     @classmethod
-    def read(cls, rows: Rows, namespace: str | None, head: int) -> Places:
-        """Read all of them."""
-        places = read_model.stream_places(rows, namespace)
-        return cls(head, places, {number: index for index, (number, *_) in enumerate(places)})
+    def of(cls, head: int, drawings: Sequence[Drawing], index: Mapping[int, int]) -> Sheet:
+        """Put a list together."""
+        text = b",".join([drawing.text for drawing in drawings])
+        digest = sha256(b"".join([drawing.digest for drawing in drawings])).digest()
+        return cls(head, drawings, index, text, digest)
 
-    def moved(self, rows: Rows, namespace: str | None, head: int) -> Places | None:
-        """The places at a later head; None if the list has other streams in it then, or the head is no later one."""
-        if head < self.head:
-            return None
-        changed = read_model.places_behind(rows, namespace, self.head)
-        if not all(is_there and place[0] in self.index for place, is_there in changed):
-            return None
-        places = list(self.places)
-        for place, _ in changed:
-            places[self.index[place[0]]] = place
-        return Places(head, places, self.index)
+    @property
+    def size(self) -> int:
+        """About how many bytes this takes."""
+        return 2 * len(self.text) + PLACE * len(self.drawings)
 
 
 class Drawings:
@@ -85,45 +93,60 @@ class Drawings:
         self._queries = queries
         self._memory = memory
 
-    def one(self, namespace: str, name: str, pen: Pen) -> bytes | None:
+    def one(self, namespace: str, name: str, pen: Pen) -> Drawing | None:
         """The stream of that name as it is now. Raises Unavailable."""
-        found = self._read(pen, namespace, name).found
-        return found[0] if found else None
 
-    def all(self, namespace: str | None, pen: Pen) -> Listed[bytes]:
-        """The streams of a namespace, or of all, as they are now, by namespace and name. Raises Unavailable."""
-        return self._read(pen, namespace)
-
-    def _read(self, pen: Pen, namespace: str | None, name: str | None = None) -> Listed[bytes]:
-        def answer(rows: Rows) -> Listed[bytes]:
-            head, replays = read_model.standing(rows)
-            places = (
-                read_model.stream_places(rows, namespace, name)
-                if name
-                else self._places(rows, namespace, head, replays)
-            )
-            return Listed(self._drawn(rows, pen, places, replays), head)
+        def answer(rows: Rows) -> Drawing | None:
+            _, replays = read_model.standing(rows)
+            return next(iter(self._drawn(rows, pen, read_model.stream_places(rows, namespace, name), replays)), None)
 
         return self._queries.reading(answer)
 
-    def _places(self, rows: Rows, namespace: str | None, head: int, replays: int) -> Sequence[StreamPlace]:
-        key = (replays, "places", namespace)
-        kept: Places | None = self._memory.get(key)
-        now = None if kept is None else kept.moved(rows, namespace, head)
-        if now is None:
-            now = Places.read(rows, namespace, head)
-        if kept is None or now.head >= kept.head:
-            self._memory.put(key, now, PLACE * len(now.places))
-        return now.places
+    def all(self, namespace: str | None, pen: Pen) -> Sheet:
+        """The streams of a namespace, or of all, as they are now, by namespace and name. Raises Unavailable."""
 
-    def _drawn(self, rows: Rows, pen: Pen, places: Sequence[StreamPlace], replays: int) -> list[bytes]:
-        texts: dict[int, bytes] = {}
+        def answer(rows: Rows) -> Sheet:
+            head, replays = read_model.standing(rows)
+            key = (replays, "list", namespace)
+            kept: Sheet | None = self._memory.get(key)
+            if kept is not None and kept.head == head:
+                return kept
+            now = None if kept is None else self._moved(rows, pen, kept, namespace, head, replays)
+            if now is None:
+                places = read_model.stream_places(rows, namespace)
+                index = {number: index for index, (number, *_) in enumerate(places)}
+                now = Sheet.of(head, self._drawn(rows, pen, places, replays), index)
+            if kept is None or kept.head < head:
+                self._memory.put(key, now, now.size)
+            return now
+
+        return self._queries.reading(answer)
+
+    def _moved(
+        self, rows: Rows, pen: Pen, sheet: Sheet, namespace: str | None, head: int, replays: int
+    ) -> Sheet | None:
+        """A list at a later head; None if it has other streams in it then, or the head is no later one."""
+        if head < sheet.head:
+            return None
+        changed = read_model.places_behind(rows, namespace, sheet.head)
+        if not changed:
+            return replace(sheet, head=head)
+        if not all(is_there and place[0] in sheet.index for place, is_there in changed):
+            return None
+        places = [place for place, _ in changed]
+        drawings = list(sheet.drawings)
+        for (number, *_), drawing in zip(places, self._drawn(rows, pen, places, replays), strict=True):
+            drawings[sheet.index[number]] = drawing
+        return Sheet.of(head, drawings, sheet.index)
+
+    def _drawn(self, rows: Rows, pen: Pen, places: Sequence[StreamPlace], replays: int) -> list[Drawing]:
+        found: dict[int, Drawing] = {}
         new: dict[int, Drawing] = {}
         missing = []
         drawings: list[Drawing | None] = self._memory.get_all([(replays, number) for number, _, _ in places])
         for (number, position, version), kept in zip(places, drawings, strict=True):
             if kept is not None and kept.position == position:
-                texts[number] = kept.text
+                found[number] = kept
             elif kept is not None and kept.stream is not None and 0 < version - kept.stream.version <= FARTHEST:
                 new[number] = self._grown(rows, pen, kept.stream, kept.pieces, position)
             else:
@@ -131,16 +154,16 @@ class Drawings:
         for some in read_model.chunks(missing):
             new |= self._anew(rows, pen, some)
         for number, drawing in new.items():
-            texts[number] = drawing.text
             self._memory.put((replays, number), drawing, drawing.size)
-        return [texts[number] for number, _, _ in places]
+        found |= new
+        return [found[number] for number, _, _ in places]
 
     def _anew(self, rows: Rows, pen: Pen, numbers: Sequence[int]) -> dict[int, Drawing]:
         streams = read_model.streams_numbered(rows, numbers)
         pieces: dict[int, dict[str, Sequence[bytes]]] = {number: {} for number in numbers}
         for number, tag, entries in read_model.shown_rows(rows, numbers):
             base = streams[number].repository
-            pieces[number][tag] = pen.entries(base, entries[:1]), pen.entries(base, entries[1:])
+            pieces[number][tag] = tuple(pen.entries(base, some) for some in (entries[:1], entries[1:]) if some)
         return {number: _draw(pen, stream, pieces[number]) for number, stream in streams.items()}
 
     def _grown(self, rows: Rows, pen: Pen, stream: ImageStream, pieces: Pieces[bytes], position: int) -> Drawing:
@@ -151,12 +174,18 @@ class Drawings:
 
 
 def _draw(pen: Pen, stream: ImageStream, pieces: Pieces[bytes]) -> Drawing:
-    text = pen.stream(stream, {tag: _joined(some) for tag, some in pieces.items()})
-    if len(text) < LONG:
-        return Drawing(stream.position, text)
-    few = {tag: (some[0], _joined(some[1:])) if len(some) > FARTHEST else some for tag, some in pieces.items()}
-    return Drawing(stream.position, text, stream, few)
+    few = {tag: (some[0], b",".join(some[1:])) if len(some) > FARTHEST else some for tag, some in pieces.items()}
+    texts = pen.stream(stream, {tag: GAP + tag.encode() + GAP for tag in few}).split(GAP)
+    parts = texts[:1]
+    for tag, text in zip(texts[1::2], texts[2::2], strict=True):
+        parts += (*_with_commas(few[tag.decode()]), text)
+    digest = sha256()
+    for part in parts:
+        digest.update(part)
+    if sum(map(len, parts)) < LONG:
+        return Drawing(stream.position, (b"".join(parts),), digest.digest())
+    return Drawing(stream.position, parts, digest.digest(), stream, few)
 
 
-def _joined(pieces: Sequence[bytes]) -> bytes:
-    return b",".join(filter(None, pieces))
+def _with_commas(pieces: Sequence[bytes]) -> list[bytes]:
+    return [part for piece in pieces for part in (b",", piece)][1:]

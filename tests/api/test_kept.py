@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from werkzeug.test import TestResponse
 from api import create_app
 from api.ready import WORTH_COMPRESSING
 from imagestream_es.application import drawings
-from imagestream_es.application.drawings import Drawings
+from imagestream_es.application.drawings import Drawing, Drawings
 from imagestream_es.application.recent import Recent
 from imagestream_es.settings import Settings
 
@@ -85,15 +86,30 @@ Asked = tuple[str, str, dict[str, str]]
 
 def check_answers(world: World, steps: list[Step], asked: list[Asked]) -> None:
     client = client_of(world)
+    etags: dict[tuple[str, ...], dict[str, bytes]] = {}
     for number, _ in enumerate(world.live_through(steps)):
         for path, accept, query in asked[number % 5 :: 5]:  # what is not asked now may be old when it is
             with nothing_kept(world):
-                anew = told(get(client, path, accept, **query))
+                first = get(client, path, accept, **query)
+            anew = told(first)
+            if "ETag" in first.headers:
+                known = etags.setdefault((path, accept, *query.items()), {})
+                check_etag(known, first.headers["ETag"], TOLD_ANEW.sub(b"", first.data))
             assert told(get(client, path, accept, **query)) == anew
             assert told(get(client, path, accept, **query)) == anew
             if path in STREAMS and "json" in accept:
                 from_objects = get(client, path, accept, **query | {"pretty": "1"})
                 assert json.dumps(json.loads(anew[1])) == json.dumps(from_objects.json)
+
+
+TOLD_ANEW = re.compile(rb'^\{"metadata":\{"resourceVersion":"\d+"')
+"""How a list begins whose ETag is one of its items."""
+
+
+def check_etag(known: dict[str, bytes], etag: str, text: bytes) -> None:
+    """An ETag and a text belong to each other, among those that are known of one question."""
+    assert known.setdefault(etag, text) == text
+    assert list(known.values()).count(text) == 1
 
 
 @contextmanager
@@ -343,7 +359,7 @@ def test_what_many_ask_for_after_a_change_is_made_once(world: World, monkeypatch
     update(world, "shop", "web", labels={"x": "1"})
     asked, all_there, one = [], threading.Barrier(8), world.drawings.one
 
-    def slow(*args: Any) -> bytes | None:
+    def slow(*args: Any) -> Drawing | None:
         asked.append(args)
         time.sleep(0.1)
         return one(*args)
@@ -416,7 +432,7 @@ def test_nobody_waits_for_ever_for_who_makes_an_answer(world: World, monkeypatch
     push(world, "shop", "web", "v2")
     begun, over, one = threading.Event(), threading.Event(), world.drawings.one
 
-    def hang(*about: Any) -> bytes | None:
+    def hang(*about: Any) -> Drawing | None:
         monkeypatch.setattr(world.drawings, "one", one)
         begun.set()
         over.wait(60)
