@@ -11,13 +11,17 @@ from __future__ import annotations
 import re
 
 _PREFIX = "sha256:"
-_is_digest = re.compile(f"{_PREFIX}[0-9a-f]{{64}}").fullmatch
 _begins_digest = re.compile(f"{_PREFIX}[0-9a-f]{{0,64}}").fullmatch
 
 
 def packed(name: str) -> bytes:
     """The name of an image in few bytes."""
-    return b"\1" + bytes.fromhex(name[len(_PREFIX) :]) if _is_digest(name) else b"\0" + name.encode()
+    try:
+        data = bytes.fromhex(name[len(_PREFIX) :])
+    except ValueError:
+        data = b""
+    # What was read may have been written in another way, and must come back as it was.
+    return b"\1" + data if len(data) == 32 and name == _PREFIX + data.hex() else b"\0" + name.encode()
 
 
 def unpacked(data: bytes) -> str:

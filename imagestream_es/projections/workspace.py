@@ -41,22 +41,18 @@ class Workspace:
         self._images: dict[str, Image] = {}
         self._log = log
         self._capacity = capacity
-        self._time = time
-
-    @property
-    def time(self) -> int:
+        self.time = read_model.folded_time(rows) if time is None else time
         """The time of the log where it ends now, in milliseconds: the latest of all its events."""
-        if self._time is None:
-            self._time = read_model.folded_time(self.rows)
-        return self._time
 
     def tick(self, position: int, event: DomainEvent) -> None:
         """Take in that the log goes on with an event at `position`."""
-        self._time = max(self.time, event.by.at)
+        by = event.by
+        if by.at > self.time:
+            self.time = by.at
         if position % read_model.MOMENTS == 0:
-            self.staging.moment(position, self._time)
-        if event.by.key:
-            self.staging.key(event.by, position)
+            self.staging.moment(position, self.time)
+        if by.key:
+            self.staging.key(by, position)
 
     def stream_of(self, namespace: str, name: str) -> ImageStream:
         """The stream of that name, existing or not."""
