@@ -389,14 +389,18 @@ def stream_names(rows: Rows, namespace: str | None, until: int) -> list[tuple[st
 
 # --- histories
 
-_CHANGE = "stream, tag, position, slot, image, reference, time, created, generation, folded, hidden, action"
-_NO_IMAGE = packed("")
+CHANGE = "stream, tag, position, action, image, time, created, generation, slot, reference, folded, hidden"
+"""The columns of a `change_row`."""
+
+USUAL = (0, None, 0, None)
+"""The last columns of most changes: the only one of an event, of the default pull spec, not folded, and shown."""
+
+NO_IMAGE = packed("")
 _INSERT_CHANGE = (
-    f"INSERT INTO tag_changes ({_CHANGE})"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
-    " CASE WHEN ? AND EXISTS"
+    f"INSERT INTO tag_changes ({CHANGE})"
+    " VALUES (?,?,?,CASE WHEN ? AND EXISTS"
     f" (SELECT 1 FROM tag_changes WHERE {is_name('image')} AND stream = ? AND tag = ? AND slot >= 0)"
-    " THEN ? ELSE ? END)"
+    " THEN ? ELSE ? END,?,?,?,?,?,?,?,?)"
 )
 
 
@@ -413,14 +417,26 @@ def change_row(
     folded: bool = False,
     shown: bool = True,
 ) -> Row:
-    """A `tag_changes` row; `base` is the stream's default repository."""
-    hidden = None if shown else position
+    """A `tag_changes` row, without the `USUAL` columns if it has them; `base` is the stream's default repository."""
     if entry is None:
-        return (number, tag, position, slot, None, None, time, None, None, int(folded), hidden, action)
-    image, reference = entry.image, entry.reference
-    kept = None if base and reference == f"{base}@{image}" else reference
-    of = (packed(image), kept, time, entry.created, entry.generation)
-    return (number, tag, position, slot, *of, int(folded), hidden, action)
+        of: Row = (None, time, None, None)
+        reference = None
+    else:
+        image, reference = entry.image, entry.reference
+        of = (packed(image), time, entry.created, entry.generation)
+        if base and reference == f"{base}@{image}":
+            reference = None
+    if shown and reference is None and slot == 0 and not folded:
+        return (number, tag, position, action, *of)
+    return (number, tag, position, action, *of, slot, reference, int(folded), None if shown else position)
+
+
+def is_usual(change: Row) -> bool:
+    """Whether the last columns of a `change_row` are left out."""
+    return len(change) == _KEPT
+
+
+_KEPT = CHANGE.count(",") + 1 - len(USUAL)
 
 
 def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
@@ -430,44 +446,9 @@ def insert_changes(rows: Rows, changes: Sequence[Row]) -> None:
 
 def _searching(change: Row) -> Row:
     """The values of `_INSERT_CHANGE`, from a `change_row`."""
-    number, tag, _, _, image, *_, action = change
-    return (*change[:-1], action == MOVED and image != _NO_IMAGE, *sought(image), number, tag, REVERTED, action)
-
-
-def begin_changes(rows: Rows) -> None:
-    """Write all changes of all tags from now on, until `end_changes`, with `add_changes`; there must be none yet.
-
-    They go to a temporary table that hides the view: without any order, which comes last and all at once.
-    """
-    rows.run("CREATE TEMP TABLE tag_changes AS SELECT * FROM tag_changes LIMIT 0")
-
-
-def order_changes(rows: Rows) -> None:
-    """Have the changes of one tag found soon, before `end_changes`."""
-    rows.run("CREATE INDEX IF NOT EXISTS added_changes_tag ON tag_changes (stream, tag)")
-
-
-def add_changes(rows: Rows, changes: Iterable[Row]) -> None:
-    """Write `change_row`s between `begin_changes` and `end_changes`; which of them are reverts is found then."""
-    rows.many(f"INSERT INTO tag_changes ({_CHANGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", changes)
-
-
-def end_changes(rows: Rows) -> None:
-    """Put what was added into the view, in its order."""
-    rows.run("ALTER TABLE tag_changes RENAME TO added_changes")
-    with rows.without_indexes("tag_changes"):
-        rows.run(
-            f"INSERT INTO tag_changes ({_CHANGE})"
-            " SELECT stream, tag, position, slot, image, reference, time, created, generation, folded, hidden,"
-            " CASE WHEN action = ? AND image <> ? AND nth > 1 THEN ? ELSE action END"
-            f" FROM (SELECT {_CHANGE}, ROW_NUMBER() OVER (PARTITION BY stream, tag, image, slot >= 0"
-            " ORDER BY position, slot) AS nth FROM added_changes) AS numbered"
-            " ORDER BY stream, tag, position, slot",
-            MOVED,
-            _NO_IMAGE,
-            REVERTED,
-        )
-    rows.run("DROP TABLE added_changes")
+    number, tag, position, action, image, *rest = (*change, *USUAL) if is_usual(change) else change
+    search = action == MOVED and image != NO_IMAGE
+    return (number, tag, position, search, *sought(image), number, tag, REVERTED, action, image, *rest)
 
 
 def insert_moments(rows: Rows, moments: Sequence[Row]) -> None:

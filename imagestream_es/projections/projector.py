@@ -8,6 +8,7 @@ from typing import Protocol
 from eventsourcing.persistence import DatabaseError, MapperDeserialisationError
 
 from imagestream_es.persistence import read_model
+from imagestream_es.persistence.bulk import Changes
 from imagestream_es.persistence.event_mapper import EventMapper
 from imagestream_es.persistence.merkle import Record
 from imagestream_es.persistence.store import Rows, Store
@@ -78,10 +79,9 @@ def fold(
     Raises DatabaseError for one that can't be read.
     """
     mapper = EventMapper()
-    workspace = Workspace(views, Streams() if streams is None else streams, log, bulk=bulk)
+    changes = Changes(views) if bulk else None
+    workspace = Workspace(views, Streams() if streams is None else streams, log, bulk=changes)
     batch = BULK if bulk else BATCH
-    if bulk:
-        read_model.begin_changes(views)
     done = 0
     for position, originator, _, topic, state in log.records(after, until):
         try:
@@ -95,8 +95,8 @@ def fold(
             workspace.flush()
             progress(done, until - after)
     workspace.flush()
-    if bulk:
-        read_model.end_changes(views)
+    if changes is not None:
+        changes.end()
     read_model.set_folded_until(views, until, workspace.time)
     progress(done, until - after)
     return done

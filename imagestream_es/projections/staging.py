@@ -23,6 +23,7 @@ from imagestream_es.domain.image_stream import (
     TagChange,
 )
 from imagestream_es.persistence import read_model
+from imagestream_es.persistence.bulk import Changes
 from imagestream_es.persistence.store import Row, Rows
 
 _SHOWN = frozenset((PUT, FOLLOWED, IMPORTED))
@@ -35,8 +36,8 @@ class Staging:
     They are made at once: streams and images go on changing before the rows are written.
     """
 
-    def __init__(self, *, bulk: bool = False) -> None:
-        self._insert_changes = read_model.add_changes if bulk else read_model.insert_changes
+    def __init__(self, bulk: Changes | None = None) -> None:
+        self._insert_changes = read_model.insert_changes if bulk is None else bulk.add
         self._bulk = bulk
         self._streams: dict[int, Row] = {}
         self._moved: dict[int, Row] = {}
@@ -62,7 +63,8 @@ class Staging:
             self._moved[number] = (stream.version, position, number)
         for slot, change in enumerate(changes):
             tag, kind, action = change.tag, change.kind, action_of(change)
-            self._tags[number, tag] = stream.tags.get(tag)
+            place = (number, tag)
+            self._tags[place] = stream.tags.get(tag)
             if kind == REPLACED:
                 items = change.items or ()
                 self._steps.append(
@@ -78,7 +80,7 @@ class Staging:
                 row = read_model.change_row(
                     number, tag, position, action, change.head, base, time, slot, folded=change.folded, shown=shown
                 )
-                self._steps.append(row)
+                self._steps.append(row if self._bulk is None else self._bulk.told(place, row))
 
     def moment(self, position: int, time: int) -> None:
         """Stage the time of the log at a position."""
@@ -116,8 +118,8 @@ class Staging:
             if waiting:
                 self._insert_changes(rows, waiting)
                 waiting = []
-            if self._bulk:
-                read_model.order_changes(rows)
+            if self._bulk is not None:
+                self._bulk.order()
             step(rows)
         if waiting:
             self._insert_changes(rows, waiting)

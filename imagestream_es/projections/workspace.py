@@ -12,6 +12,7 @@ from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, stream_id
 from imagestream_es.persistence import read_model
+from imagestream_es.persistence.bulk import Changes
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.staging import Staging
 
@@ -32,11 +33,11 @@ class Workspace:
         log: read_model.Registrations | None = None,
         *,
         time: int | None = None,
-        bulk: bool = False,
+        bulk: Changes | None = None,
         capacity: int = 10_000,
     ) -> None:
         self.rows = rows
-        self.staging = Staging(bulk=bulk)
+        self.staging = Staging(bulk)
         self._streams = streams
         self._images: dict[str, Image] = {}
         self._log = log
@@ -47,8 +48,7 @@ class Workspace:
     def tick(self, position: int, event: DomainEvent) -> None:
         """Take in that the log goes on with an event at `position`."""
         by = event.by
-        if by.at > self.time:
-            self.time = by.at
+        self.time = max(self.time, by.at)
         if position % read_model.MOMENTS == 0:
             self.staging.moment(position, self.time)
         if by.key:

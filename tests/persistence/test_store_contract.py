@@ -24,6 +24,7 @@ from imagestream_es.domain.image_stream import ImageStream, Tag
 from imagestream_es.domain.past import Scope
 from imagestream_es.domain.tags import ObjectReference, TagEvent, TagEventCondition, TagReference
 from imagestream_es.persistence import read_model, tag_history
+from imagestream_es.persistence.bulk import Changes
 from imagestream_es.persistence.event_mapper import EventMapper, Recorded
 from imagestream_es.persistence.merkle import Checkpoint, Tree
 from imagestream_es.persistence.sqlite import SQLiteStore
@@ -590,10 +591,15 @@ def test_a_history_replaced_by_nothing_is_empty(store: Store) -> None:
         assert shown(rows, until=1) == [entry("sha256:a")]
 
 
-def test_changes_that_are_written_all_at_once_are_those_written_one_by_one(store: Store) -> None:
+@pytest.mark.parametrize("room", [0, 7, 1000])
+def test_changes_that_are_written_all_at_once_are_those_written_one_by_one(store: Store, room: int) -> None:
+    """Whether the images of all tags, of some, or of none are remembered meanwhile."""
+
     def changes(*positions: int) -> list[tuple[Any, ...]]:
         return [
-            read_model.change_row(1, f"t{at % 2}", at, MOVED, entry(f"sha256:{at % 5 % 3:064}"), BASE, time=at)
+            read_model.change_row(
+                1, f"t{at % 2}", at, MOVED, entry(f"sha256:{at % 5 % 3:064}"), BASE, time=at, shown=at != 8
+            )
             for at in positions
         ]
 
@@ -603,18 +609,22 @@ def test_changes_that_are_written_all_at_once_are_those_written_one_by_one(store
         read_model.hide_newest(rows, 1, "t0", 13)
         read_model.replace_entries(rows, 1, "t1", 14, [entry("sha256:x"), entry(f"sha256:{1:064}")], BASE)
         insert(rows, changes(15, 16))
-        return rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot")
+        return sorted_changes(rows)
 
     with store.writing() as rows:
         expected = written(read_model.insert_changes, rows)
         read_model.clear(rows)
-        read_model.begin_changes(rows)
-        read_model.order_changes(rows)
-        assert written(read_model.add_changes, rows) != expected, "reverts are found at the end"
-        read_model.end_changes(rows)
+        bulk = Changes(rows, room)
+        bulk.order()
+        written(lambda rows, added: bulk.add(rows, [bulk.told((row[0], row[1]), row) for row in added]), rows)
+        bulk.end()
     with store.reading() as rows:
-        assert rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot") == expected
+        assert sorted_changes(rows) == expected
         assert {row[4] for row in expected} == {MOVED, REVERTED, None}
+
+
+def sorted_changes(rows: Rows) -> list[tuple[Any, ...]]:
+    return rows.all("SELECT * FROM tag_changes ORDER BY stream, tag, position, slot")
 
 
 ALIKE = f"sha256:{'a' * 62}01", f"sha256:{'a' * 62}02"
