@@ -20,6 +20,7 @@ from imagestream_es.registry import manifests
 from imagestream_es.registry.budget import Budget
 from imagestream_es.registry.client import RegistryClient
 from imagestream_es.registry.credentials import Credentials, Keyring
+from imagestream_es.registry.documents import InvalidManifest
 from imagestream_es.registry.errors import Blocked, Denied, HttpOnly, NotARegistry, RegistryError, Unknown
 from imagestream_es.registry.fetch import DEFAULT_PLATFORM, FetchedImage, Platform, fetch_image
 from imagestream_es.registry.tag_order import import_order
@@ -165,7 +166,7 @@ class Fetching:
                 policy,
                 lambda client: fetch_image(client, reference, whole=whole, platform=platform, now=self._now),
             )
-        except (RegistryError, manifests.InvalidManifest) as error:
+        except (RegistryError, InvalidManifest) as error:
             return failure_of(error, reference, reference.with_defaults().most_specific().exact())
 
     def _ask(self, reference: DockerImageReference, policy: Policy, ask: Callable[[RegistryClient], T]) -> T:

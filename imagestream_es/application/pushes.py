@@ -28,10 +28,10 @@ from imagestream_es.domain.references import stream_repository
 from imagestream_es.persistence import inbox, read_model
 from imagestream_es.persistence.inbox import Arrival, Pushed, Waiting
 from imagestream_es.persistence.store import Store
+from imagestream_es.registry.documents import InvalidManifest
 from imagestream_es.registry.errors import BadAnswer, Overloaded, RegistryError, Unknown
 from imagestream_es.registry.fetch import NotAnImage, fetch_pushed, stored_document
 from imagestream_es.registry.internal import IMAGE_BYTES, InternalRegistry
-from imagestream_es.registry.manifests import InvalidManifest
 from imagestream_es.registry.notifications import Push, read_notification, without_names
 
 T = TypeVar("T")

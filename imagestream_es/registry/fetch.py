@@ -10,10 +10,10 @@ from msgspec import Raw
 
 from imagestream_es.domain.references import DockerImageReference, is_digest
 from imagestream_es.registry.client import Manifest, RegistryClient
+from imagestream_es.registry.documents import InvalidManifest
 from imagestream_es.registry.manifests import (
     LIST_TYPES,
     Image,
-    InvalidManifest,
     config_digest,
     image_from_import,
     image_from_push,

@@ -6,24 +6,34 @@ they return shares the parts that stay as they were, so treat both as read-only.
 only, and no empty ones but `metadata` and what `dockerImageMetadata` always holds. `dockerImageMetadata`
 says `apiVersion: "1.0"`, whatever the client wrote; whoever answers on a path that wants another one puts
 it there.
-
-Manifests and configs are somebody else's JSON. Keys match without regard to case, unknown keys are ignored,
-and a value of the wrong type makes the whole document unreadable: OpenShift reads them in this way, and
-registries have grown used to it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
 
 from imagestream_es.domain.references import DockerImageReference, is_digest
+from imagestream_es.registry.documents import (
+    LARGEST,
+    InvalidManifest,
+    Manifest,
+    Part,
+    Platform,
+    SentLayer,
+    SentPart,
+    V1Size,
+    read,
+    read_config,
+    read_manifest,
+    read_metadata,
+    read_or_nothing,
+)
 
 Image = dict[str, Any]
 
@@ -51,14 +61,7 @@ _CONFIG_TYPES = frozenset(
 )
 _SCHEMA1_LAYER = "application/vnd.docker.container.image.rootfs.diff+x-gtar"
 
-_LARGEST = 2**63 - 1
-# no real image has as many layers; a small manifest can hold a million empty ones, which grow when they are read
-_LONGEST_LIST = 10_000
 _LONGEST_TYPE = 256
-
-
-class InvalidManifest(ValueError):
-    """A manifest or a config that cannot be understood."""
 
 
 class ManifestProblem(NamedTuple):
@@ -74,230 +77,52 @@ class ManifestProblem(NamedTuple):
     value: object
 
 
-# --- reading documents
-
-_Kind = type[str] | type[bool] | Callable[[Any], Any]
-"""What a value is: of this very type, or what this function makes of it."""
-_Shape = Mapping[str, tuple[str, _Kind]]
-
-
-def _shape(**kinds: _Kind) -> _Shape:
-    """How to read an object: each key, as written and in lower case, with its name and its value's kind."""
-    fields = {name: (name, kind) for name, kind in kinds.items()}
-    return {name.lower(): field for name, field in fields.items()} | fields
-
-
-def _read(shape: _Shape, value: Any) -> dict[str, Any]:
-    """The known fields of an object that are not null; `InvalidManifest` unless each is of its kind."""
-    if value is None:
-        return {}
-    if type(value) is not dict:
-        raise InvalidManifest("an object is expected")
-    found = {}
-    for key, item in value.items():
-        field = shape.get(key) or shape.get(key.lower())
-        if field is None or item is None:
-            continue
-        name, kind = field
-        if type(item) is kind:
-            found[name] = item
-        elif kind is str or kind is bool:
-            raise InvalidManifest(f"{name} is of the wrong type")
-        else:
-            found[name] = kind(item)
-    return found
-
-
-def _object(shape: _Shape) -> _Kind:
-    return lambda value: _read(shape, value)
-
-
-def _objects(shape: _Shape) -> _Kind:
-    return lambda value: [_read(shape, item) for item in _list(value)]
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or not -_LARGEST <= value <= _LARGEST:
-        raise InvalidManifest("a 64 bit integer is expected")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if type(value) is not list:
-        raise InvalidManifest("an array is expected")
-    if len(value) > _LONGEST_LIST:
-        raise InvalidManifest(f"an array has more than {_LONGEST_LIST} elements")
-    return value
-
-
-def _texts(value: Any) -> list[str]:
-    kinds = set(map(type, _list(value)))
-    if not kinds <= {str, type(None)}:
-        raise InvalidManifest("an array of strings is expected")
-    return [item or "" for item in value] if type(None) in kinds else value
-
-
-def _text_map(value: Any) -> dict[str, str]:
-    kinds = set(map(type, value.values())) if type(value) is dict else {dict}
-    if not kinds <= {str, type(None)}:
-        raise InvalidManifest("an object of strings is expected")
-    return {key: item or "" for key, item in value.items()} if type(None) in kinds else value
-
-
-def _set(value: Any) -> dict[str, dict[str, Any]]:
-    """A set as Go writes it: the members are keys, and the values empty objects."""
-    kinds = set(map(type, value.values())) if type(value) is dict else {str}
-    if not kinds <= {dict, type(None)}:
-        raise InvalidManifest("an object of objects is expected")
-    return {key: {} for key in value}
-
-
-_NO_TIME = datetime.min.replace(tzinfo=UTC)
-_match_time = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
-).fullmatch
-
-
-def _time(value: Any) -> str | None:
-    """RFC 3339 as UTC with whole seconds; None for what Go writes when there is no time."""
-    match = _match_time(value) if type(value) is str else None
-    if match is None:
-        raise InvalidManifest("a time as in RFC 3339 is expected")
-    try:
-        moment = datetime.fromisoformat(match[1] + match[2]).astimezone(UTC)
-    except OverflowError:
-        raise InvalidManifest("a time after year 0 is expected") from None
-    return None if moment == _NO_TIME else f"{moment.isoformat()[:19]}Z"
-
-
-_CONFIG = _shape(
-    Hostname=str,
-    Domainname=str,
-    User=str,
-    Memory=_number,
-    MemorySwap=_number,
-    CpuShares=_number,
-    Cpuset=str,
-    AttachStdin=bool,
-    AttachStdout=bool,
-    AttachStderr=bool,
-    PortSpecs=_texts,
-    ExposedPorts=_set,
-    Tty=bool,
-    OpenStdin=bool,
-    StdinOnce=bool,
-    Env=_texts,
-    Cmd=_texts,
-    Dns=_texts,
-    Image=str,
-    Volumes=_set,
-    VolumesFrom=str,
-    WorkingDir=str,
-    Entrypoint=_texts,
-    NetworkDisabled=bool,
-    SecurityOpts=_texts,
-    OnBuild=_texts,
-    Labels=_text_map,
-)
-
-
-def _config(value: Any) -> dict[str, Any]:
-    return {name: item for name, item in _read(_CONFIG, value).items() if item}
-
-
-_DOCKER_IMAGE: dict[str, _Kind] = {
-    "Id": str,
-    "Parent": str,
-    "Comment": str,
-    "Created": _time,
-    "Container": str,
-    "ContainerConfig": _config,
-    "DockerVersion": str,
-    "Author": str,
-    "Config": _config,
-    "Architecture": str,
-    "Size": _number,
-}
-_METADATA = _shape(**_DOCKER_IMAGE)
-# docker and OCI write the same in snake case
-_CONFIG_BLOB: _Shape = {
-    re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): (name, kind) for name, kind in _DOCKER_IMAGE.items()
-}
-
-_DESCRIPTOR = _shape(digest=str, mediaType=str, size=_number)
-_PLATFORM = _shape(architecture=str, os=str, variant=str)
-_MANIFEST = _shape(
-    schemaVersion=_number,
-    mediaType=str,
-    artifactType=str,
-    config=_object(_DESCRIPTOR),
-    layers=_objects(_DESCRIPTOR),
-    manifests=_objects(_shape(digest=str, mediaType=str, size=_number, platform=_object(_PLATFORM))),
-    fsLayers=_objects(_shape(blobSum=str)),
-    history=_objects(_shape(v1Compatibility=str)),
-)
-
-_LAYER = _shape(name=str, size=_number, mediaType=str)
-_PART = _shape(digest=str, mediaType=str, manifestSize=_number, architecture=str, os=str, variant=str)
-_V1_SIZE = _shape(size=_number)
-
-
-def _read_manifest(document: str | bytes) -> dict[str, Any]:
-    return _read(_MANIFEST, orjson.loads(document))
-
-
-def _read_or_nothing(shape: _Shape, value: Any) -> dict[str, Any]:
-    """As `_read`, for what clients put into an image themselves: an unreadable object counts as empty."""
-    try:
-        return _read(shape, value)
-    except ValueError:
-        return {}
-
-
 # --- building the parts of an image
+
+
+_NO_METADATA: dict[str, Any] = {
+    "kind": "DockerImage",
+    "apiVersion": "1.0",
+    "Id": "",
+    "Created": None,
+    "ContainerConfig": {},
+}
 
 
 def _docker_image(found: dict[str, Any]) -> dict[str, Any]:
     """`dockerImageMetadata` of these fields; an empty `Config` says that there was one."""
-    return {
-        "kind": "DockerImage",
-        "apiVersion": "1.0",
-        "Id": "",
-        "Created": None,
-        "ContainerConfig": {},
-        **{name: item for name, item in found.items() if item or name == "Config"},
-    }
+    return _NO_METADATA | {name: item for name, item in found.items() if item or name == "Config"}
 
 
 def _layer(name: str, size: int, media_type: str) -> dict[str, Any]:
     return {"name": name, "size": size, "mediaType": media_type}
 
 
-def _part(found: dict[str, Any], size: str, platform: dict[str, Any]) -> dict[str, Any]:
-    part = {
-        "digest": found.get("digest", ""),
-        "mediaType": found.get("mediaType", ""),
-        "manifestSize": found.get(size, 0),
-        "architecture": platform.get("architecture", ""),
-        "os": platform.get("os", ""),
-    }
-    if platform.get("variant"):
-        part["variant"] = platform["variant"]
-    return part
-
-
-def _parts(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    return [_part(entry, "size", entry.get("platform", {})) for entry in manifest.get("manifests", ())]
-
-
 def _sent_layer(value: Any) -> dict[str, Any]:
-    found = _read_or_nothing(_LAYER, value)
-    return _layer(found.get("name", ""), found.get("size", 0), found.get("mediaType", ""))
+    sent = read_or_nothing(SentLayer, value)
+    return _layer(sent.name, sent.size, sent.media_type)
+
+
+def _part(part: Part | SentPart, size: int, platform: Platform | SentPart) -> dict[str, Any]:
+    shown = {
+        "digest": part.digest,
+        "mediaType": part.media_type,
+        "manifestSize": size,
+        "architecture": platform.architecture,
+        "os": platform.os,
+    }
+    if platform.variant:
+        shown["variant"] = platform.variant
+    return shown
+
+
+def _parts(manifest: Manifest) -> list[dict[str, Any]]:
+    return [_part(part, part.size, part.platform or Platform()) for part in manifest.manifests or ()]
 
 
 def _sent_part(value: Any) -> dict[str, Any]:
-    found = _read_or_nothing(_PART, value)
-    return _part(found, "manifestSize", found)
+    sent = read_or_nothing(SentPart, value)
+    return _part(sent, sent.manifest_size, sent)
 
 
 _PLAIN_FIELDS = (
@@ -313,14 +138,13 @@ _PLAIN_FIELDS = (
 def _normal(image: Image) -> Image:
     """A new image of the known fields that are not empty."""
     result: Image = {"metadata": image.get("metadata") or {}}
-    for name in _PLAIN_FIELDS:
-        if image.get(name):
-            result[name] = image[name]
+    result |= {name: image[name] for name in _PLAIN_FIELDS if image.get(name)}
     if image.get("dockerImageLayers"):
         result["dockerImageLayers"] = [_sent_layer(layer) for layer in image["dockerImageLayers"]]
     if image.get("dockerImageManifests"):
         result["dockerImageManifests"] = [_sent_part(part) for part in image["dockerImageManifests"]]
-    result["dockerImageMetadata"] = _docker_image(_read_or_nothing(_METADATA, image.get("dockerImageMetadata")))
+    sent = image.get("dockerImageMetadata")
+    result["dockerImageMetadata"] = _docker_image(read_metadata(sent)) if sent else _NO_METADATA
     result["dockerImageMetadataVersion"] = "1.0"
     return result
 
@@ -373,18 +197,20 @@ def _fill(image: Image, now: str | None) -> None:
     complete = image.get("dockerImageLayers") and image["dockerImageMetadata"].get("Size", 0) > 0
     if complete and image.get("dockerImageManifestMediaType"):
         return
-    with suppress(ValueError):
-        manifest = _read_manifest(image["dockerImageManifest"])
-        media_type = manifest.get("mediaType") or image.get("dockerImageManifestMediaType", "")
+    try:
+        manifest = read_manifest(image["dockerImageManifest"])
+        media_type = manifest.media_type or image.get("dockerImageManifestMediaType", "")
         if media_type in LIST_TYPES:
             _fill_list(image, manifest, media_type, now)
-        elif manifest.get("schemaVersion") == 2:
+        elif manifest.schema_version == 2:
             _fill_schema2(image, manifest, media_type or SCHEMA2)
-        elif manifest.get("schemaVersion") == 1:
+        elif manifest.schema_version == 1:
             _fill_schema1(image, manifest)
+    except ValueError:
+        return
 
 
-def _fill_list(image: Image, manifest: dict[str, Any], media_type: str, now: str | None) -> None:
+def _fill_list(image: Image, manifest: Manifest, media_type: str, now: str | None) -> None:
     image["dockerImageManifestMediaType"] = media_type
     image["dockerImageManifests"] = _parts(manifest)
     metadata = image["dockerImageMetadata"]
@@ -392,39 +218,34 @@ def _fill_list(image: Image, manifest: dict[str, Any], media_type: str, now: str
     image["dockerImageMetadata"] = {**metadata, "Id": image["metadata"].get("name", ""), "Created": created}
 
 
-def _fill_schema2(image: Image, manifest: dict[str, Any], media_type: str) -> None:
+def _fill_schema2(image: Image, manifest: Manifest, media_type: str) -> None:
     image["dockerImageManifestMediaType"] = media_type
     if "dockerImageLayers" not in image:
-        layers = [
-            _layer(layer.get("digest", ""), layer.get("size", 0), layer.get("mediaType", ""))
-            for layer in manifest.get("layers", ())
-        ]
-        _set_layers(image, layers)
-    config = image.get("dockerImageConfig", "").encode()
-    found = _read(_CONFIG_BLOB, orjson.loads(config))
-    digest = manifest.get("config", {}).get("digest", "")
-    size = _size(image, digest, len(config))
-    image["dockerImageMetadata"] = _docker_image({**found, "Id": digest, "Size": size})
+        _set_layers(image, [_layer(layer.digest, layer.size, layer.media_type) for layer in manifest.layers])
+    config = image.get("dockerImageConfig", "")
+    found = read_config(config)
+    found["Id"] = digest = manifest.config_digest
+    found["Size"] = _size(image, digest, len(config.encode()))
+    image["dockerImageMetadata"] = _docker_image(found)
 
 
-def _fill_schema1(image: Image, manifest: dict[str, Any]) -> None:
-    history = [entry.get("v1Compatibility", "") for entry in manifest.get("history", ())]
+def _fill_schema1(image: Image, manifest: Manifest) -> None:
+    history = [entry.v1_compatibility for entry in manifest.history]
     if "dockerImageLayers" not in image:
         # the youngest layer stands first in this schema
-        names = [layer.get("blobSum", "") for layer in manifest.get("fsLayers", ())]
+        names = [layer.blob_sum for layer in manifest.fs_layers]
         layers = [_layer(name, _v1_size(v1), _SCHEMA1_LAYER) for name, v1 in zip(names, history, strict=True)]
         _set_layers(image, layers[::-1])
     image["dockerImageManifestMediaType"] = SCHEMA1
     if history:
-        found = _read(_CONFIG_BLOB, orjson.loads(history[0]))
-        image["dockerImageMetadata"] = _docker_image({**found, "Size": _size(image, "", 0)})
+        image["dockerImageMetadata"] = _docker_image({**read_config(history[0]), "Size": _size(image, "", 0)})
 
 
 def _v1_size(document: str) -> int:
-    found: dict[str, int] = {}
-    with suppress(ValueError):
-        found = _read(_V1_SIZE, orjson.loads(document))
-    return found.get("size", 0)
+    try:
+        return read(V1Size, orjson.loads(document)).size
+    except ValueError:
+        return 0
 
 
 def _set_layers(image: Image, layers: list[dict[str, Any]]) -> None:
@@ -439,7 +260,7 @@ def _size(image: Image, config_digest: str, config_size: int) -> int:
     sizes: dict[str, int] = {layer["name"]: layer["size"] for layer in reversed(layers)}
     sizes[config_digest] = config_size
     # no honest image comes near, but the sum must still fit the wire
-    return max(-_LARGEST, min(sum(sizes.values()), _LARGEST))
+    return max(-LARGEST, min(sum(sizes.values()), LARGEST))
 
 
 def _without_stored_blobs(image: Image) -> Image:
@@ -485,7 +306,7 @@ def image_from_import(
     image = _bare_image(manifest, media_type, config, reference)
     if image["dockerImageManifestMediaType"] in IMAGE_TYPES:
         try:
-            _read(_CONFIG_BLOB, orjson.loads(config or b""))
+            read_config(config or b"")
         except ValueError as error:
             raise InvalidManifest(f"the image config cannot be read: {error}") from None
     result = complete_image(image, now=now)
@@ -509,9 +330,9 @@ def _bare_image(manifest: bytes, media_type: str, config: bytes | None, referenc
     return image
 
 
-def _understood(manifest: bytes) -> dict[str, Any]:
+def _understood(manifest: bytes) -> Manifest:
     try:
-        return _read_manifest(manifest)
+        return read_manifest(manifest)
     except ValueError as error:
         raise InvalidManifest(f"the manifest cannot be read: {error}") from None
 
@@ -521,7 +342,7 @@ def manifest_type(manifest: bytes, media_type: str) -> str:
 
     `InvalidManifest` if it cannot be read, or is none of an image or of a list.
     """
-    found: str = _understood(manifest).get("mediaType") or media_type.partition(";")[0].strip()
+    found = _understood(manifest).media_type or media_type.partition(";")[0].strip()
     if found not in IMAGE_TYPES | LIST_TYPES:
         raise InvalidManifest(f'unsupported manifest type "{found[:_LONGEST_TYPE]}"')
     return found
@@ -532,8 +353,7 @@ def config_digest(manifest: bytes) -> str:
 
     `InvalidManifest` if the bytes cannot be read.
     """
-    digest: str = _understood(manifest).get("config", {}).get("digest", "")
-    return digest
+    return _understood(manifest).config_digest
 
 
 def index_parts(manifest: bytes) -> list[dict[str, Any]]:
@@ -550,10 +370,11 @@ def is_artifact(manifest: bytes) -> bool:
     `InvalidManifest` if the bytes cannot be read.
     """
     document = _understood(manifest)
-    if document.get("artifactType"):
+    if document.artifact_type:
         return True
-    is_list = document.get("mediaType") in LIST_TYPES or ("manifests" in document and "config" not in document)
-    return not is_list and document.get("config", {}).get("mediaType") not in _CONFIG_TYPES
+    is_list = document.media_type in LIST_TYPES or (document.manifests is not None and document.config is None)
+    config_type = document.config.media_type if document.config else ""
+    return not is_list and config_type not in _CONFIG_TYPES
 
 
 _CONTENT = (
@@ -604,11 +425,10 @@ def _has_digest(content: str, digest: str) -> bool:
 
 
 def _config_digest(image: Image) -> str:
-    manifest: dict[str, Any] = {}
-    with suppress(ValueError):
-        manifest = _read_manifest(image.get("dockerImageManifest", ""))
-    digest: str = manifest.get("config", {}).get("digest", "")
-    return digest
+    try:
+        return read_manifest(image.get("dockerImageManifest", "")).config_digest
+    except ValueError:
+        return ""
 
 
 _is_media_type = re.compile(
