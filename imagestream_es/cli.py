@@ -138,15 +138,16 @@ def replay(settings: Settings, names: tuple[str, ...]) -> None:
     """Fold all views anew from the event log, also while the service runs.
 
     Needed when `verify` finds a difference in the views. The log is only read. What is folded stands beside the views
-    until it is whole, and then takes their place at once. An interrupted replay leaves them as they are: run it again,
-    and it goes on from where it stood.
+    until it is whole, and then takes their place at once. An interrupted replay leaves them as they are: run it again.
+    Beside a service it goes on from where it stood. Where none runs, it takes a third of the time, and none can be
+    started until it is done.
 
     All views are folded together, as one needs another. With --projection only those named are replaced: streams,
     tags, tag_changes, moments, snapshots or images.
     """
     from imagestream_es.recovery.replay import replay
 
-    with _progress("replay", "The views are as they were. Run it again: it goes on from here.") as progress:
+    with _progress("replay", "The views are as they were. Run it again.") as progress:
         replayed = replay(settings, names, progress)
     if replayed.before:
         click.echo(f"Went on behind position {replayed.before}, where a replay was interrupted.")

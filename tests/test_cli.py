@@ -295,9 +295,7 @@ def test_an_interrupted_command_tells_how_it_goes_on(run, monkeypatch):
     monkeypatch.setattr(replay, "replay", refold)
     result = run("replay")
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr.splitlines()[-1] == (
-        "Interrupted. The views are as they were. Run it again: it goes on from here."
-    )
+    assert result.stderr.splitlines()[-1] == ("Interrupted. The views are as they were. Run it again.")
 
 
 def test_a_database_that_does_not_answer_is_told_in_one_line(run, monkeypatch):

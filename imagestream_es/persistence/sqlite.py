@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ from eventsourcing.sqlite import (
 )
 
 from imagestream_es.persistence import read_model, shadow, tables
-from imagestream_es.persistence.directory import FileLock, in_use
+from imagestream_es.persistence.directory import DirectoryInUse, DirectoryLock, FileLock, in_use
 from imagestream_es.persistence.store import DiskFull, Growth, NotErased, OutcomeUnknown, Row, Rows
 
 CHECKPOINT_WAITS, CHECKPOINT_TRIES = 1000, 30
@@ -201,6 +201,22 @@ class SQLiteStore:
             yield _Shadow(rows)
         if self._is_served():
             time.sleep(time.monotonic() - began)
+
+    @contextmanager
+    def shadow_alone(self) -> Iterator[_Shadow | None]:
+        """Like `shadow`, for as long as it takes: no service can begin meanwhile. None if one runs."""
+        with ExitStack() as stack:
+            alone = self._hold(stack)
+            yield _Shadow(stack.enter_context(self.writing())) if alone else None
+
+    def _hold(self, stack: ExitStack) -> bool:
+        """Let no service begin until the stack ends; answers whether none runs."""
+        if self._path is not None:
+            try:
+                stack.enter_context(DirectoryLock(Path(self._path).parent))
+            except DirectoryInUse:
+                return False
+        return True
 
     def turn(self) -> float:
         """While a service runs it is short: all of SQLite's writers wait for one another."""
@@ -386,7 +402,7 @@ class _Rows(Rows):
     def without_indexes(self, table: str) -> Iterator[None]:
         """Have a table without indexes in a block that writes all of it: they are then made by sorting."""
         query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
-        indexes = self.all(query, table)
+        indexes = self.all(query, self._name(table))
         (cache,) = self.one("PRAGMA cache_size") or (0,)
         self.run(f"PRAGMA cache_size={_SORTING}")
         try:
@@ -397,6 +413,10 @@ class _Rows(Rows):
                 self.run(statement)
         finally:
             self.run(f"PRAGMA cache_size={cache}")
+
+    def _name(self, table: str) -> str:
+        """Under which name a table is there."""
+        return table
 
     def columns(self, table: str) -> list[str]:
         with _translated:
@@ -440,6 +460,9 @@ class _Shadow(_Rows):
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         super().many(shadow.shadowed(sql), rows)
+
+    def _name(self, table: str) -> str:
+        return shadow.shadowed(table)
 
 
 def _disk_failed(error: PersistenceError) -> bool:

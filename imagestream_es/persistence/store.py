@@ -293,6 +293,9 @@ class Store(Protocol):
     def shadow(self) -> AbstractContextManager[Rows]:
         """A transaction that writes, and to which the views are the shadow's. Raises PersistenceError."""
 
+    def shadow_alone(self) -> AbstractContextManager[Rows | None]:
+        """Like `shadow`, for as long as it takes: no service can begin meanwhile. None if one may run."""
+
     def swapping(self, views: Sequence[str]) -> AbstractContextManager[Rows]:
         """Like `shadow`, while nobody else writes; when its block ends, `views` are those of the shadow.
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from click.testing import CliRunner, Result
 from eventsourcing.persistence import StoredEvent
 from histories import Step, World, histories, thoroughly
 from hypothesis import given
+from hypothesis import strategies as st
 
 from imagestream_es.application.commands import Commands
 from imagestream_es.application.writer import Writer
@@ -29,6 +31,7 @@ from imagestream_es.bootstrap import open_store
 from imagestream_es.cli import main
 from imagestream_es.domain.image_stream import DesiredStream
 from imagestream_es.persistence import read_model, shadow, tables
+from imagestream_es.persistence.directory import DirectoryInUse, DirectoryLock
 from imagestream_es.projections import projector
 from imagestream_es.recovery import refill
 from imagestream_es.recovery import replay as replaying
@@ -189,7 +192,14 @@ def begun(settings: Settings, after: int) -> None:
 
 
 @pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def served(settings: Settings) -> Iterator[None]:
+    """To who replays, a service seems to run."""
+    with DirectoryLock(settings.data_dir):
+        yield
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch, served: None) -> None:
     monkeypatch.setattr(replaying, "TAIL", 100)
 
 
@@ -238,7 +248,7 @@ def test_a_replay_that_folded_something_else_is_not_gone_on_with(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_replay_does_the_views_no_harm_and_is_gone_on_with(
-    number: int, settings: Settings, tmp_path: Path
+    number: int, settings: Settings, served: None
 ) -> None:
     before = views(settings)
     program = (
@@ -248,6 +258,15 @@ def test_a_killed_replay_does_the_views_no_harm_and_is_gone_on_with(
         f"    len(calls) == 3 and os.kill(os.getpid(), {int(number)})\n    return done\n"
         "replay.projector.fold = folded\nmain(sys.argv[1:])"
     )
+    assert ended_by(number, program, settings)
+    assert views(settings) == before
+    assert verify(settings, quiet).ok
+    assert run("replay", *options(settings)).stdout.startswith("Went on behind position")
+    assert views(settings) == before
+
+
+def ended_by(number: int, program: str, settings: Settings) -> bool:
+    """Whether a signal ended a program that replays."""
     ended = subprocess.run(
         [sys.executable, "-c", program, "replay", *options(settings)],
         capture_output=True,
@@ -255,12 +274,37 @@ def test_a_killed_replay_does_the_views_no_harm_and_is_gone_on_with(
         check=False,
         timeout=120,
     )
-    assert ended.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in ended.stderr
+    return ended.returncode == (130 if number == signal.SIGINT else -number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_a_killed_replay_where_no_service_runs_begins_anew(number: int, settings: Settings) -> None:
+    before, there = views(settings), made(settings)
+    program = (
+        "import os, sys\nfrom imagestream_es.cli import main\nfrom imagestream_es.projections import projector\n"
+        "end = projector.Changes.end\n"
+        f"def ended(changes):\n    end(changes)\n    os.kill(os.getpid(), {int(number)})\n"
+        "projector.Changes.end = ended\nmain(sys.argv[1:])"
+    )
+    assert ended_by(number, program, settings)
     assert views(settings) == before
     assert verify(settings, quiet).ok
-    assert run("replay", *options(settings)).stdout.startswith("Went on behind position")
-    assert views(settings) == before
+    assert run("replay", *options(settings)).stdout.startswith("Rebuilt")
+    assert (views(settings), made(settings)) == (before, there)
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+def test_no_service_begins_while_a_replay_folds_all_at_once_and_no_replay_does_so_beside_a_service(
+    settings: Settings,
+) -> None:
+    directory = DirectoryLock(settings.data_dir)
+    with closing(open_store(settings)) as store:
+        with store.shadow_alone() as rows, pytest.raises(DirectoryInUse), directory:
+            pytest.fail(f"a service began beside {rows}")
+        with directory, store.shadow_alone() as rows:
+            assert rows is None
 
 
 def test_what_was_left_after_the_swap_is_cleared_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,15 +352,18 @@ def test_without_room_a_replay_gives_up_and_takes_none(small_disk: Path, log: li
 
 
 @thoroughly
-@given(histories)
-def test_whatever_was_commanded_a_replay_gives_the_same_views(steps: list[Step]) -> None:
+@given(st.booleans(), histories)
+def test_whatever_was_commanded_a_replay_gives_the_same_views(at_once: bool, steps: list[Step]) -> None:
     world = World()
     try:
         for _ in world.live_through(steps):
             pass
         with world.store.reading() as rows:
             before = checker.views(rows)
-        replaying.refold(world.store, shadow.chosen(()), quiet)
+        with pytest.MonkeyPatch.context() as patch:
+            if not at_once:
+                patch.setattr(replaying, "_fold_at_once", lambda *_: 0)
+            replaying.refold(world.store, shadow.chosen(()), quiet)
         with world.store.reading() as rows:
             assert checker.views(rows) == before
     finally:
