@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from calendar import timegm
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
@@ -249,8 +249,11 @@ def print_time(seconds: int | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _hour(hours: int) -> str:
-    moment = datetime.fromtimestamp(hours * 3600, UTC)
-    return f"{moment.year:04d}-{moment:%m-%dT%H}:"
+    days, hour = divmod(hours, 24)
+    return f"{datetime.fromordinal(_EPOCH + days).isoformat()[:11]}{hour:02d}:"
+
+
+_EPOCH = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 (days have no zone here)
 
 
 _IN_HOUR = [f"{second // 60:02d}:{second % 60:02d}Z" for second in range(3600)]

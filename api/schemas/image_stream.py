@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
 import orjson
 from marshmallow import post_load
 from msgspec import Struct
@@ -306,18 +307,25 @@ def condition_json(condition: TagEventCondition) -> dict[str, Any]:
     }
 
 
+class _Entry(Struct, gc=False):
+    """An entry of a history as the API shows it; made and encoded at half the cost of a dictionary."""
+
+    created: str | None
+    dockerImageReference: str
+    image: str
+    generation: int
+
+
+_encode_entries = msgspec.json.Encoder().encode
+
+
 def entries_text(base: str, rows: Iterable[EntryRow]) -> bytes:
     """The entries of a history as JSON, with commas between; `base` is the default repository."""
     entries = [
-        {
-            "created": print_time(created),
-            "dockerImageReference": f"{base}@{image}" if reference is None else reference,
-            "image": image,
-            "generation": generation,
-        }
+        _Entry(print_time(created), f"{base}@{image}" if reference is None else reference, image, generation)
         for created, reference, image, generation in rows
     ]
-    return orjson.dumps(entries)[1:-1]
+    return _encode_entries(entries)[1:-1]
 
 
 def history_json(

@@ -7,9 +7,11 @@ nor copied again. A list is kept in the same way: only what has changed of its s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
+from itertools import islice
 
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.recent import Recent
@@ -27,6 +29,8 @@ PLACE = 256
 """About how many bytes a place and its index take."""
 FARTHEST = 64
 """Events that are folded in at most, and pieces that a history has at most."""
+TOGETHER = 1000
+"""Entries of a history that are drawn at once."""
 GAP = b"\0"
 """What no JSON holds: between two of them stands a tag where its history is to be put."""
 
@@ -162,8 +166,7 @@ class Drawings:
         streams = read_model.streams_numbered(rows, numbers)
         pieces: dict[int, dict[str, Sequence[bytes]]] = {number: {} for number in numbers}
         for number, tag, entries in read_model.shown_rows(rows, numbers):
-            base = streams[number].repository
-            pieces[number][tag] = tuple(pen.entries(base, some) for some in (entries[:1], entries[1:]) if some)
+            pieces[number][tag] = tuple(_pieces(partial(pen.entries, streams[number].repository), entries))
         return {number: _draw(pen, stream, pieces[number]) for number, stream in streams.items()}
 
     def _grown(self, rows: Rows, pen: Pen, stream: ImageStream, pieces: Pieces[bytes], position: int) -> Drawing:
@@ -171,6 +174,14 @@ class Drawings:
             return pen.entries("", [(entry.created, entry.reference, entry.image, entry.generation)])
 
         return _draw(pen, *evolved(rows, stream, pieces, position, draw))
+
+
+def _pieces(draw: Callable[[Iterable[EntryRow]], bytes], entries: Iterator[EntryRow]) -> Iterator[bytes]:
+    """A history in pieces: the newest entry, and many together of the others, but not all: so it takes less memory."""
+    many = 1
+    while text := draw(islice(entries, many)):
+        yield text
+        many = TOGETHER
 
 
 def _draw(pen: Pen, stream: ImageStream, pieces: Pieces[bytes]) -> Drawing:

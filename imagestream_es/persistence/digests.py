@@ -26,7 +26,7 @@ def packed(name: str) -> bytes:
 
 def unpacked(data: bytes) -> str:
     """The name that was packed."""
-    return _PREFIX + data[1:].hex() if data[:1] == b"\1" else data[1:].decode()
+    return _PREFIX + data.hex()[2:] if data[0] == 1 else data[1:].decode()
 
 
 _INDEXED = 9

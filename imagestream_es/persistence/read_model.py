@@ -548,24 +548,22 @@ def shown_entries(rows: Rows, number: int, tag: str, base: str, until: int = NOW
     return tuple(entry for _, entry in _shown(rows, number, tag, base, until))
 
 
-def shown_rows(rows: Rows, numbers: Sequence[int], until: int = NOW) -> Iterator[tuple[int, str, list[EntryRow]]]:
-    """Each history of the tags of streams, given by number, as shown at position `until`; newest entries first."""
+def shown_rows(rows: Rows, numbers: Sequence[int], until: int = NOW) -> Iterator[tuple[int, str, Iterator[EntryRow]]]:
+    """Each history of the tags of streams, given by number, as shown at position `until`; newest entries first.
+
+    The entries of one are to be taken before the next one is.
+    """
     for some in chunks(numbers):
         found = rows.all(
             "SELECT stream, tag, created, reference, image, generation FROM tag_changes"
             f" WHERE stream IN ({marks(some)}) AND position <= ? AND (hidden IS NULL OR hidden > ?)"
-            " ORDER BY stream, tag, position, slot",  # as they are stored: nothing is sorted
+            " ORDER BY stream DESC, tag DESC, position DESC, slot DESC",  # as they are stored: nothing is sorted
             *some,
             until,
             until,
         )
         for (number, tag), entries in groupby(found, itemgetter(0, 1)):
-            newest_first = reversed(list(entries))
-            yield (
-                number,
-                tag,
-                [(at, reference, unpacked(name), count) for _, _, at, reference, name, count in newest_first],
-            )
+            yield number, tag, ((at, reference, unpacked(name), count) for _, _, at, reference, name, count in entries)
 
 
 def shown_histories(rows: Rows, bases: dict[int, str], until: int = NOW) -> dict[int, dict[str, list[TagEvent]]]:

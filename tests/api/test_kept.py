@@ -77,7 +77,8 @@ def test_what_is_given_again_is_what_would_be_answered_anew(steps: list[Step]) -
 @given(histories)
 def test_a_history_that_grows_is_the_same_as_one_that_is_read(steps: list[Step]) -> None:
     asked: list[Asked] = [(path, "application/json", {}) for path in STREAMS]
-    with patch.object(drawings, "LONG", 0), patch.object(drawings, "FARTHEST", 3), a_world() as world:
+    short = patch.multiple(drawings, LONG=0, FARTHEST=3, TOGETHER=2)
+    with short, a_world() as world:
         check_answers(world, steps, asked)
 
 
