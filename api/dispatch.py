@@ -28,7 +28,7 @@ from api.negotiation import Form, negotiate
 from api.patch import APPLY_PATCH, IMAGE_LISTS, PatchError, apply_patch
 from api.preconditions import take_annotations, take_headers
 from api.ready import Ready, behind_head, packed
-from api.reply import Reply
+from api.reply import Awaited, Reply
 from api.resource import Resource
 from api.resources.options import delete_expected
 from api.schemas.fields import print_time
@@ -55,6 +55,7 @@ from imagestream_es.domain.errors import (
 )
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.references import namespace_problem, path_segment_problem
+from imagestream_es.later import Begun
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def serve(
     sub: str = "",
     *,
     watched: bool = False,
-) -> Reply:
+) -> Reply | Awaited:
     """Answer a request for a resource, whatever comes of it.
 
     `watched` stands for a path below `/watch/`: the older spelling of a watch, which JavaScript clients use.
@@ -96,6 +97,7 @@ def serve(
     about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
     end: Callable[[], None] | None = None
+    begun: Begun | None = None
     try:
         user = authenticate(request, services.gate)
         end = services.limits.begin(user.name)
@@ -132,17 +134,21 @@ def serve(
             response = _watch(target, call, form, _admission(request, services.gate, identity, action))
             about.lasting = True
         else:
-            answering = _read if request.method in ("GET", "HEAD") else _write
-            response = answering(request, target, resource, call, form)
+            if request.method in ("GET", "HEAD"):
+                response = _read(request, target, resource, call, form)
+            else:
+                response, begun = _write(request, target, resource, call, form)
             if call.settled:
                 response.put("Cache-Control", IMMUTABLE)
                 response.put("Vary", "Accept, Accept-Encoding, Authorization")
     except Exception as error:
         response = failure(request, error, door, resource.name, call)
     finally:
-        if end is not None:
+        if end is not None and begun is None:
             end()
-    return response
+    if begun is None:
+        return response
+    return Awaited(begun, response, lambda error: failure(request, error, door, resource.name, call), end)
 
 
 def _admission(request: Request, gate: Gate, identity: Identity, action: Action) -> Callable[[], bool]:
@@ -520,14 +526,17 @@ def _write_applied(
 # --- answers
 
 
-def _write(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Reply:
+def _write(
+    request: Request, target: Resource, resource: Resource, call: Call, form: Form
+) -> tuple[Reply, Begun | None]:
+    """The answer to a write, and what it is an answer to once that has come about, if it has not yet."""
     answer, call = once(call, lambda call: _handle(request, target, call, resource))
     shown, form = _shown(answer, form, target, resource, call)
     response = respond(request, shown, answer.code, form)
     if call.done is not None:
         response.put(REPLAYED, "true")
     _warn(response, call.warnings)
-    return response
+    return response, answer.begun
 
 
 def _read(request: Request, target: Resource, resource: Resource, call: Call, form: Form) -> Reply:

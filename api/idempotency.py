@@ -59,7 +59,7 @@ def once(call: Call, handle: Callable[[Call], Answer]) -> tuple[Answer, Call]:
     again = recalled(call)
     if again is None:
         try:
-            return handle(call), call
+            return _done(handle(call)), call
         except Unavailable:
             raise
         except Exception:
@@ -68,6 +68,13 @@ def once(call: Call, handle: Callable[[Call], Answer]) -> tuple[Answer, Call]:
             if again is None:
                 raise
     return handle(again), again
+
+
+def _done(answer: Answer) -> Answer:
+    """The answer once it is true. Raises what it was refused for."""
+    if answer.begun is not None:
+        answer.begun.outcome()
+    return dataclasses.replace(answer, begun=None)
 
 
 def recalled(call: Call) -> Call | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from imagestream_es.later import Begun, Later
+
 _LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -33,3 +35,31 @@ class Reply:
             headers = [*headers, ("Content-Length", str(sum(map(len, body))))]
         start_response(_LINES[self._code], headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+
+class Awaited:
+    """A WSGI application that replies once what was begun has come about, or with what `fail` makes of its failure.
+
+    `end` is called then.
+    """
+
+    __slots__ = ("_begun", "_end", "_fail", "_reply")
+
+    def __init__(
+        self, begun: Begun, reply: Reply, fail: Callable[[Exception], Reply], end: Callable[[], None] | None
+    ) -> None:
+        self._begun, self._reply, self._fail, self._end = begun, reply, fail, end
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Later:
+        """Send it later."""
+        later = Later(self._begun, lambda: self._outcome()(environ, start_response))
+        if self._end is not None:
+            later.ended.append(self._end)
+        return later
+
+    def _outcome(self) -> Reply:
+        try:
+            self._begun.outcome()
+        except Exception as error:
+            return self._fail(error)
+        return self._reply

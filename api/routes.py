@@ -16,7 +16,7 @@ from flask import Flask, Request, request
 from api.call import Door
 from api.dispatch import serve
 from api.guards import refused
-from api.reply import Reply
+from api.reply import Awaited, Reply
 from api.resource import Resource
 from imagestream_es.bootstrap import Services
 
@@ -37,7 +37,7 @@ def add_resources(app: Flask, services: Services, groups: Groups) -> None:
 
 
 def _add(app: Flask, services: Services, door: Door, resource: Resource) -> None:
-    def view(namespace: str = "", name: str = "", sub: str = "") -> Reply:
+    def view(namespace: str = "", name: str = "", sub: str = "") -> Reply | Awaited:
         return serve(_request(), services, door, resource, namespace, name, sub)
 
     scopes = ("", "/namespaces/<namespace>") if resource.namespaced else ("",)
@@ -48,7 +48,7 @@ def _add(app: Flask, services: Services, door: Door, resource: Resource) -> None
     if "watch" not in resource.verbs:
         return
 
-    def watch(namespace: str = "", name: str = "") -> Reply:
+    def watch(namespace: str = "", name: str = "") -> Reply | Awaited:
         return serve(_request(), services, door, resource, namespace, name, watched=True)
 
     for scope in scopes:

@@ -15,6 +15,7 @@ from typing import Any
 from flask import Request
 
 from api.kept import Kept
+from imagestream_es.later import Later
 from imagestream_es.uuids import new_uuid
 
 _KEY = "imagestream.told"
@@ -104,6 +105,9 @@ class Observed:
             raise
         if told.lasting:
             return _Lasting(body, done)
+        if isinstance(body, Later):
+            body.ended.append(done)
+            return body
         whole = body if isinstance(body, list) else _taken(body)
         done()
         return whole

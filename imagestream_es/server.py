@@ -37,6 +37,7 @@ from granian.http import HTTP1Settings
 from imagestream_es import logfmt
 from imagestream_es.bodies import Bodies, Body
 from imagestream_es.front import Front
+from imagestream_es.later import Later
 from imagestream_es.settings import Address, Settings, SettingsError
 from imagestream_es.sockets import Connections
 
@@ -372,7 +373,9 @@ class Gateway:
             return
         start = _Start()
         body = self._app(environ, start)
-        if isinstance(body, list | tuple):
+        if isinstance(body, Later):
+            body.then(lambda chunks: transport.response_bytes(start.status, start.headers, b"".join(chunks)))
+        elif isinstance(body, list | tuple):
             transport.response_bytes(start.status, start.headers, b"".join(body))
         else:
             transport.response_iter(start.status, start.headers, _Chunks(body))

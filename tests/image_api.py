@@ -68,7 +68,9 @@ def push(world: World, namespace: str, name: str, tag: str, image: str = IMAGES[
     """Takes two positions if the image is new."""
     reference = f"registry:5000/{namespace}/{name}@{image}"
     content = raw({"dockerImageReference": reference} | document)
-    world.commands.map_image(world.caller(None), namespace, name, tag, image, content, reference, managed=True)
+    world.commands.map_image(
+        world.caller(None), namespace, name, tag, image, content, reference, managed=True
+    ).outcome()
     return world.queries.position()
 
 

@@ -29,6 +29,7 @@ BOOTSTRAP = "imagestream_es.bootstrap"
 MAINTENANCE = "imagestream_es.maintenance"
 VERIFICATION = "imagestream_es.verification"
 RECOVERY = "imagestream_es.recovery"
+LATER = "imagestream_es.later"
 LOGFMT = "imagestream_es.logfmt"
 UUIDS = "imagestream_es.uuids"
 BODIES = "imagestream_es.bodies"
@@ -61,12 +62,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "msgspec",
         "zstandard",
     },
+    LATER: set(),
     LOGFMT: set(),
     UUIDS: set(),
     BODIES: set(),
     FRONT: {BODIES},
     SOCKETS: {BODIES},
-    SERVER: {SETTINGS, BODIES, FRONT, LOGFMT, SOCKETS, "flask", "granian"},
+    SERVER: {SETTINGS, BODIES, FRONT, LATER, LOGFMT, SOCKETS, "flask", "granian"},
     SWEEPING: set(),
     CLIENT: {"click", "urllib3", "yaml"},
     CLI: {
@@ -93,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         f"{PERSISTENCE}.store",  # a watch hands the transaction on in which it reads the log
         f"{REGISTRY}.errors",
         f"{REGISTRY}.manifests",
+        LATER,
         LOGFMT,
         UUIDS,
         "flask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from api.call import Answer, Call
@@ -45,7 +46,11 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         raise Invalid(KIND, stream, problems)
     completed = complete_image({**content, "metadata": {"name": image, **kept_meta(meta)}})
     metadata = completed.pop("metadata")
-    call.services.commands.map_image(
+    answer = Answer(success("", "", "", code=201), 201)
+    if call.done is not None:
+        call.services.commands.recall_mapping()
+        return answer
+    begun = call.services.commands.map_image(
         call.caller,
         call.namespace,
         stream,
@@ -57,7 +62,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         managed=meta.annotations.get(MANAGED) == "true",
         dry=call.dry,
     )
-    return Answer(success("", "", "", code=201), 201)
+    return replace(answer, begun=begun)
 
 
 def _digest(reference: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from imagestream_es.application.queries import TagView, view_tag
-from imagestream_es.application.writer import Decision, Work, Writer
+from imagestream_es.application.writer import Begun, Decision, Work, Writer
 from imagestream_es.domain import image as images
 from imagestream_es.domain import image_stream as streams
 from imagestream_es.domain.errors import (
@@ -124,7 +124,6 @@ class Commands:
         recall: Callable[[Rows, Done], R],
         *,
         dry: bool,
-        images: tuple[str, ...] = (),
     ) -> R:
         if (done := caller.done) is not None:
             return self.writer.recall(lambda rows: recall(rows, done))
@@ -132,7 +131,7 @@ class Commands:
         if claim is not None and look is not None and not dry:
             # What is answered now is what a retry will be answered, whatever others do in between.
             look = lambda rows, _: recall(rows, idempotency.find(rows, [claim.id])[claim.id])  # noqa: E731
-        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, claim, images=images), dry=dry)
+        return self.writer.execute(Decision(decide, keep, look, caller.may_pull, claim), dry=dry)
 
     # --- streams
 
@@ -234,6 +233,13 @@ class Commands:
 
     # --- tags
 
+    def recall_mapping(self) -> None:
+        """Note that the mapping of an image was asked for again under its key: nothing is done, and nothing to tell.
+
+        Raises Unavailable.
+        """
+        self.writer.recall(lambda _: None)
+
     def map_image(
         self,
         caller: Caller,
@@ -247,8 +253,10 @@ class Commands:
         *,
         managed: bool,
         dry: bool = False,
-    ) -> None:
-        """Make an image known if it is not yet, and put it on a tag. Raises NotFound, TagMoved.
+    ) -> Begun[None]:
+        """Begin to make an image known, if it is not yet, and to put it on a tag.
+
+        The outcome raises NotFound, TagMoved; there is none to be recalled of what was done before.
 
         `managed` says that the image lives in the internal registry: if it is known already, it is pulled
         through this stream, whatever `reference` says.
@@ -267,7 +275,10 @@ class Commands:
                 pull_spec = f"{base}@{image}"
             stream.map_image(caller.by, tag, image, pull_spec)
 
-        self._run(caller, decide, _as_it_is, None, lambda *_: None, dry=dry, images=(image,))
+        decision: Decision[None, None, None] = Decision(
+            decide, _as_it_is, None, caller.may_pull, caller.claim, images=(image,)
+        )
+        return self.writer.begin(decision, dry=dry)
 
     def create_tag(
         self,

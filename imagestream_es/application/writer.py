@@ -15,7 +15,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
@@ -200,6 +200,7 @@ class _Job:
         self.settled = False
         self._result: Any = None
         self._refusal: BaseException | None = None
+        self._heard: list[Callable[[], None]] = []
         # One thread waits for one other, once: a lock that is held until then does that at a tenth of a Future's cost.
         self._wait = threading.Lock()
         self._wait.acquire()
@@ -208,6 +209,22 @@ class _Job:
         """Have the caller answered."""
         self._result, self._refusal, self.settled = result, refusal, True
         self._wait.release()
+        self._tell()
+
+    def then(self, heard: Callable[[], None]) -> None:
+        """Have somebody told when it is settled, which it may be already."""
+        self._heard.append(heard)
+        if self.settled:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell who wants to be told: of two threads, the one that takes that up."""
+        with suppress(IndexError):
+            heard = self._heard.pop()
+            try:
+                heard()
+            except Exception:  # what has come about stands, and the writer goes on
+                _logger.exception("what became of a command could not be told")
 
     def outcome(self) -> Any:
         """Wait for it. Raises what the decision raised, and Unavailable."""
@@ -226,6 +243,43 @@ _STORE_FAILURES = (OperationalError, InterfaceError, OutcomeUnknown)
 
 class _Rollback(Exception):
     pass
+
+
+class Begun(Generic[R]):
+    """A command that was handed in."""
+
+    def __init__(self, job: _Job, store: Store, outcomes: Tally) -> None:
+        self._job, self._store, self._outcomes = job, store, outcomes
+
+    def then(self, heard: Callable[[], None]) -> None:
+        """Have somebody told as soon as there is an outcome, by the writer's thread or this one. They must be quick."""
+        self._job.then(heard)
+
+    def outcome(self) -> R:
+        """Wait for the answer, which there is once what was decided is durable; to be asked once.
+
+        Raises what the decision raises, and Unavailable.
+        """
+        try:
+            answer = self._answer()
+        except AlreadyDone:
+            raise  # and recalled then
+        except Exception as error:
+            self._outcomes.add(_outcome(error))
+            raise
+        self._outcomes.add("rehearsed" if self._job.dry else "accepted")
+        return answer
+
+    def _answer(self) -> R:
+        kept, look = self._job.outcome(), self._job.decision.look
+        if self._job.dry or look is None:
+            return cast("R", kept)
+        try:
+            with self._store.reading() as rows:
+                return cast("R", look(rows, kept))
+        except PersistenceError as error:
+            message = "the change was stored, but the store can't show it now"
+            raise Unavailable(message, may_be_stored=True) from error
 
 
 class Writer:
@@ -286,35 +340,25 @@ class Writer:
 
         Raises what the decision raises, and Unavailable.
         """
-        try:
-            answer = self._execute(decision, dry=dry)
-        except AlreadyDone:
-            raise  # and recalled then
-        except Exception as error:
-            self.outcomes.add(_outcome(error))
-            raise
-        self.outcomes.add("rehearsed" if dry else "accepted")
-        return answer
+        return self.begin(decision, dry=dry).outcome()
 
-    def _execute(self, decision: Decision[T, V, R], *, dry: bool) -> R:
-        if self._refusal is not None:
-            raise Unavailable(f"nothing can be written: {self._refusal}", may_be_stored=False)
+    def begin(self, decision: Decision[T, V, R], *, dry: bool) -> Begun[R]:
+        """Hand a decision in, and wait for nothing."""
         job = _Job(decision, dry=dry)
         with self._door:
-            if self._failed:
-                raise Unavailable("the writer has failed; the service must be restarted", may_be_stored=False)
-            if self._closed:
-                raise Unavailable("the service is shutting down", may_be_stored=False)
-            self._jobs.put(job)
-        kept = job.outcome()
-        if dry or decision.look is None:
-            return kept  # type: ignore[no-any-return]
-        try:
-            with self._store.reading() as rows:
-                return decision.look(rows, kept)
-        except PersistenceError as error:
-            message = "the change was stored, but the store can't show it now"
-            raise Unavailable(message, may_be_stored=True) from error
+            reason = self._reason_to_refuse()
+            if reason:
+                job.settle(None, Unavailable(reason, may_be_stored=False))
+            else:
+                self._jobs.put(job)
+        return Begun(job, self._store, self.outcomes)
+
+    def _reason_to_refuse(self) -> str:
+        if self._refusal is not None:
+            return f"nothing can be written: {self._refusal}"
+        if self._failed:
+            return "the writer has failed; the service must be restarted"
+        return "the service is shutting down" if self._closed else ""
 
     def recall(self, look: Callable[[Rows], R]) -> R:
         """Read what a command answered that was done before. Raises Unavailable, and what `look` raises."""

@@ -286,7 +286,9 @@ class Client:
         reference = f"registry/{SPACE}/{stream}@{image}"
         document = {"dockerImageReference": Raw(b'"%s"' % reference.encode())}
         start = time.monotonic()
-        self.commands.map_image(caller(key), SPACE, stream, "pushed", image, document, reference, managed=False)
+        self.commands.map_image(
+            caller(key), SPACE, stream, "pushed", image, document, reference, managed=False
+        ).outcome()
         self._note(stream, key, start)
 
     def move_tag(self, stream: str, key: str) -> None:

@@ -225,7 +225,7 @@ def test_a_push_that_came_first_leaves_nothing_to_import(bench: Bench, registry:
     bench.create(bench.tag())
     bench.controller.look()
     digest = registry.push("other", "latest")
-    bench.services.commands.map_image(CALLER, "shop", "web", "latest", digest, {}, "", managed=True)
+    bench.services.commands.map_image(CALLER, "shop", "web", "latest", digest, {}, "", managed=True).outcome()
     assert bench.run() == 1
     assert bench.asked == 0
     assert bench.images() == [digest]

@@ -104,7 +104,7 @@ class Bench:
         image = f"sha256:{number:064x}"
         reference = f"registry/shop/{name}@{image}"
         document = {"dockerImageReference": Raw(b'"%s"' % reference.encode())}
-        self.commands.map_image(CALLER, "shop", name, "t", image, document, reference, managed=False, dry=dry)
+        self.commands.map_image(CALLER, "shop", name, "t", image, document, reference, managed=False, dry=dry).outcome()
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """Make the calls so that the writer finds them waiting together, in this order; answers or exceptions."""
@@ -775,7 +775,7 @@ def push_as(bench: Bench, caller: Caller, number: int) -> Callable[[], None]:
     document = {"dockerImageReference": Raw(b'"registry/shop/web@%s"' % image.encode())}
     return lambda: bench.commands.map_image(
         caller, "shop", "web", "t", image, document, f"registry/shop/web@{image}", managed=False
-    )
+    ).outcome()
 
 
 def test_of_commands_under_one_key_in_a_batch_the_first_is_done(bench: Bench) -> None:

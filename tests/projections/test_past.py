@@ -107,7 +107,9 @@ def test_nothing_was_there_before_it_began() -> None:
 def test_a_stream_that_began_again_has_nothing_of_its_earlier_life() -> None:
     with a_world() as world:
         caller = world.caller(None)
-        world.commands.map_image(caller, "shop", "web", "v1", IMAGES[0], {}, f"quay.io/o/x@{IMAGES[0]}", managed=False)
+        world.commands.map_image(
+            caller, "shop", "web", "v1", IMAGES[0], {}, f"quay.io/o/x@{IMAGES[0]}", managed=False
+        ).outcome()
         first = world.queries.position()
         world.commands.delete_image_stream(caller, "shop", "web", NOTHING_EXPECTED)
         gone = world.queries.position()
@@ -130,7 +132,9 @@ def pushed(world: World, stream: str, count: int) -> list[Change]:
     for number in range(count):
         image = f"sha256:{number:064}"
         reference = f"quay.io/o/x@{image}"
-        world.commands.map_image(world.caller(None), "many", stream, "v1", image, {}, reference, managed=False)
+        world.commands.map_image(
+            world.caller(None), "many", stream, "v1", image, {}, reference, managed=False
+        ).outcome()
     return [
         change for change in changes(world, Replay(), 0) if change.after and id_of(change.after) == f"many/{stream}"
     ]

@@ -45,7 +45,7 @@ def test_a_snapshot_is_the_same_whether_the_stream_was_kept_in_memory_or_read_fr
             image = f"sha256:{number:064}"
             world.commands.map_image(
                 world.caller(None), "shop", "web", tag, image, {}, f"quay.io/o/x@{image}", managed=False
-            )
+            ).outcome()
             world.restart()
         with world.store.reading() as rows:
             live = checker.views(rows)
@@ -62,7 +62,7 @@ def test_a_log_with_more_events_than_one_batch_is_folded_whole() -> None:
             image = f"sha256:{number:064}"
             world.commands.map_image(
                 world.caller(None), "shop", "web", TAGS[number % 3], image, {}, f"quay.io/o/x@{image}", managed=False
-            )
+            ).outcome()
             if number == 300:
                 world.restart()
         with world.store.reading() as rows:

@@ -91,7 +91,7 @@ def live(options: list[str], tags: int = 30) -> None:
             }
             commands.map_image(
                 world.caller(None), "shop", "web", f"v{number % 3}", image, document, f"r@{image}", managed=False
-            )
+            ).outcome()
         writer.close()
         with store.writing() as rows:
             inbox.add(rows, [inbox.Arrival("1", "shop/web", "webhook", 5, b"{}")])

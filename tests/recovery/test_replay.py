@@ -62,7 +62,7 @@ def log() -> list[tuple[int, StoredEvent]]:
 
 def push(world: World, commands: Commands, number: int) -> None:
     image, name, tag = f"sha256:{number % 50:064x}", ("web", "base")[number % 2], f"v{number % 3}"
-    commands.map_image(world.caller(None), "shop", name, tag, image, {}, f"r@{image}", managed=False)
+    commands.map_image(world.caller(None), "shop", name, tag, image, {}, f"r@{image}", managed=False).outcome()
 
 
 @pytest.fixture(params=KINDS)
