@@ -26,7 +26,7 @@ from imagestream_es.application.limits import Limits
 from imagestream_es.application.principals import Principals
 from imagestream_es.application.queries import Queries
 from imagestream_es.application.recent import Recent
-from imagestream_es.application.writer import Writer
+from imagestream_es.application.writer import Begun, Writer
 from imagestream_es.domain.errors import DomainError
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image import Image
@@ -186,7 +186,8 @@ def commands(draw: st.DrawFn) -> Step:
 
     def call(world: World, method: str, *args: Any, **named: Any) -> object:
         note(f"{method} {args} {named}")
-        return getattr(world.commands, method)(world.keyed(world.caller(manager)), *args, **named)
+        answer = getattr(world.commands, method)(world.keyed(world.caller(manager)), *args, **named)
+        return answer.outcome() if isinstance(answer, Begun) else answer
 
     if kind == "create":
         stream = draw(desired_streams)

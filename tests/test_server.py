@@ -26,6 +26,7 @@ STAND_IN = """
     from pathlib import Path
     from flask import Flask, Response, request
     from imagestream_es import server
+    from imagestream_es.later import Later
     from imagestream_es.persistence.directory import DirectoryLock
 
     server.DRAIN_SECONDS = 0.3 if "CUT_OFF" in os.environ else 60
@@ -88,6 +89,29 @@ STAND_IN = """
                     service.note("ended")
             return Response(lines())
 
+        class Begun:
+            def then(self, heard):
+                def run():
+                    service.note("begun")
+                    while not (service.directory / "go").exists():
+                        time.sleep(0.01)
+                    service.note("finished")
+                    heard()
+                threading.Thread(target=run).start()
+
+        flask = app.wsgi_app
+
+        def with_later(environ, start_response):
+            if not environ["PATH_INFO"].startswith("/later"):
+                return flask(environ, start_response)
+
+            def make():
+                start_response("202 Accepted", [("X-By", threading.current_thread().name)])
+                return [b"do", b"ne"] if environ["PATH_INFO"] == "/later" else 1 / 0
+
+            return Later(Begun(), make)
+
+        app.wsgi_app = with_later
         return app
 """
 
@@ -177,10 +201,11 @@ def test_a_signal_closes_the_service_and_ends_with_status_0(start, number):
     assert notes(service) == ["built", "closed"]
 
 
-def test_a_running_request_is_answered_after_the_signal_while_new_ones_are_not_accepted(start):
+@pytest.mark.parametrize(("path", "code"), [("/slow", 200), ("/later", 202)])
+def test_a_running_request_is_answered_after_the_signal_while_new_ones_are_not_accepted(start, path, code):
     service = start()
     answers = []
-    request = threading.Thread(target=lambda: answers.append(service.request("/slow")))
+    request = threading.Thread(target=lambda: answers.append(service.request(path)))
     request.start()
     wait_for(lambda: "begun" in notes(service))
     service.process.send_signal(signal.SIGTERM)
@@ -193,9 +218,31 @@ def test_a_running_request_is_answered_after_the_signal_while_new_ones_are_not_a
     wait_for(refused)
     (service.data_dir / "go").touch()
     request.join()
-    assert answers == [(200, b"done")]
+    assert answers == [(code, b"done")]
     assert service.process.wait() == 0
     assert notes(service) == ["built", "begun", "finished", "closed"]
+
+
+def test_answers_that_come_later_hold_no_threads(start):
+    service = start("--request-threads", "4")
+    answers = []
+    requests = [threading.Thread(target=lambda: answers.append(service.request("/later"))) for _ in range(20)]
+    for request in requests:
+        request.start()
+    wait_for(lambda: notes(service).count("begun") == 20)
+    assert service.request("/")[0] == 200
+    assert answers == []
+    (service.data_dir / "go").touch()
+    for request in requests:
+        request.join()
+    assert answers == [(202, b"done")] * 20
+
+
+def test_an_answer_that_cannot_be_made_later_is_an_error(start):
+    service = start()
+    (service.data_dir / "go").touch()
+    assert service.request("/later/broken")[0] == 500
+    assert service.request("/later") == (202, b"done")
 
 
 def test_an_endless_answer_ends_when_the_service_is_asked_to_drain(start):

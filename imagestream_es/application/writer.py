@@ -1,9 +1,9 @@
 """The one writer: decides commands in turn and commits them together.
 
-Callers hand in a decision and wait. The writer drains what waits, opens one transaction, runs each decision
-on the state that the ones before it left, and commits events and views in one durable write. Then it
-answers. So commands never race inside a process, a busy moment costs one flush for many commands, and a lone
-command does not wait for company.
+Callers hand in a decision and wait, or leave word whom to tell. The writer drains what waits, opens one transaction,
+runs each decision on the state that the ones before it left, and commits events and views in one durable write. Then it
+answers. So commands never race inside a process, a busy moment costs one flush for many commands, and a lone command
+does not wait for company.
 
 One decision that is refused never touches another: what it had begun is taken back. If the commit fails,
 every caller hears it, and memory is read anew from the store.

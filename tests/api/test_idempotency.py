@@ -306,7 +306,7 @@ def test_an_unknown_outcome_may_be_asked_for_again_under_a_key(
     def fail(*_: Any, **__: Any) -> None:
         raise Unavailable("who knows", may_be_stored=True)
 
-    monkeypatch.setattr("imagestream_es.application.writer.Writer.execute", fail)
+    monkeypatch.setattr("imagestream_es.application.writer.Begun.outcome", fail)
     assert "Retry-After" not in push(web, "a", C).headers
     answer = push(web, "a", C, ONCE)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

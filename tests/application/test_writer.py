@@ -23,7 +23,7 @@ from msgspec import Raw
 from imagestream_es.application import writer as writer_module
 from imagestream_es.application.commands import Caller, Commands, Expected
 from imagestream_es.application.queries import Queries
-from imagestream_es.application.writer import Decision, Unavailable, Work, Writer
+from imagestream_es.application.writer import Begun, Decision, Unavailable, Work, Writer
 from imagestream_es.domain.errors import AlreadyDone, AlreadyExists, Conflict, NotFound
 from imagestream_es.domain.events import ImageMapped, Origin, Put, StreamUpdated
 from imagestream_es.domain.image_stream import DesiredStream, ImageStream
@@ -761,6 +761,76 @@ def test_commands_that_waited_for_a_writer_that_died_were_not_stored(bench: Benc
             assert isinstance(error, Unavailable)
             assert error.may_be_stored is may_be_stored
     assert bench.queries.image_stream("shop", "two") is None
+
+
+# --- outcomes that nobody waits for
+
+
+def begun(bench: Bench, number: int) -> Begun[None]:
+    image = f"sha256:{number:064x}"
+    document = {"dockerImageReference": Raw(b'"registry/shop/web@%s"' % image.encode())}
+    reference = f"registry/shop/web@{image}"
+    return bench.commands.map_image(CALLER, "shop", "web", "t", image, document, reference, managed=False)
+
+
+def test_who_does_not_wait_is_told_once_it_is_durable(bench: Bench) -> None:
+    bench.create("web")
+    told: list[list[int]] = []
+    heard = threading.Event()
+
+    def hear() -> None:
+        told.append(bench.shown("web"))
+        heard.set()
+
+    begun(bench, 1).then(hear)
+
+    assert heard.wait(10)
+    assert told == [[1]]
+
+
+def test_who_asks_late_is_told_at_once(bench: Bench) -> None:
+    bench.create("web")
+    mapping = begun(bench, 1)
+    bench.push("web", 2)
+    told: list[str] = []
+
+    mapping.then(lambda: told.append(threading.current_thread().name))
+
+    assert told == [threading.current_thread().name]
+
+
+def test_many_are_each_told_once(bench: Bench) -> None:
+    bench.create("web")
+    told: list[int] = []
+    for number in range(200):
+        begun(bench, number).then(lambda number=number: told.append(number))
+    bench.push("web", 200)
+    assert sorted(told) == list(range(200))
+
+
+def test_what_fails_when_it_is_told_does_not_end_the_writer(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.create("web")
+    begun(bench, 1).then(lambda: 1 // 0)
+    bench.push("web", 2)
+    assert bench.shown("web") == [1, 2]
+    assert "could not be told" in caplog.text
+
+
+def test_a_refusal_is_told_like_any_outcome(bench: Bench) -> None:
+    refused = begun(bench, 1)
+    heard = threading.Event()
+    refused.then(heard.set)
+    assert heard.wait(10)
+    with pytest.raises(NotFound):
+        refused.outcome()
+    assert bench.writer.outcomes.counts()["refused"] == 1
+
+
+def test_what_is_begun_after_the_end_is_refused(bench: Bench) -> None:
+    bench.create("web")
+    bench.writer.close()
+    with pytest.raises(Unavailable, match="shutting down"):
+        begun(bench, 1).outcome()
 
 
 # --- idempotency keys
