@@ -21,7 +21,7 @@ from api.call import Answer, Call, Door, InvalidOptions, is_set, position
 from api.drawn import Text, drawn
 from api.errors import Refusal, invalid, qualified, status
 from api.headers import header
-from api.idempotency import KEY, REPLAYED, once, recalled, take_key
+from api.idempotency import KEY, REPLAYED, done, once, recalled, take_key
 from api.kept import Kept
 from api.listing import Selection, answer_page, await_position, exact_position, page_of
 from api.negotiation import Form, negotiate
@@ -67,6 +67,8 @@ PASSED_OVER = 16 * 1024 * 1024
 """How many bytes of a body that is too long are read and forgotten."""
 CHUNK = 64 * 1024
 
+CROWD = 64
+"""How many writes may wait for the writer before others wait in their threads, so that no more are taken in."""
 PATCH_TRIES = 5
 KUBECTL = "kubectl"
 """The manager that `kubectl apply --server-side` is unless it is told otherwise"""
@@ -531,6 +533,8 @@ def _write(
 ) -> tuple[Reply, Begun | None]:
     """The answer to a write, and what it is an answer to once that has come about, if it has not yet."""
     answer, call = once(call, lambda call: _handle(request, target, call, resource))
+    if call.services.commands.writer.waiting > CROWD:
+        answer = done(answer)
     shown, form = _shown(answer, form, target, resource, call)
     response = respond(request, shown, answer.code, form)
     if call.done is not None:

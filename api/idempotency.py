@@ -59,7 +59,7 @@ def once(call: Call, handle: Callable[[Call], Answer]) -> tuple[Answer, Call]:
     again = recalled(call)
     if again is None:
         try:
-            return _done(handle(call)), call
+            return done(handle(call)), call
         except Unavailable:
             raise
         except Exception:
@@ -70,8 +70,8 @@ def once(call: Call, handle: Callable[[Call], Answer]) -> tuple[Answer, Call]:
     return handle(again), again
 
 
-def _done(answer: Answer) -> Answer:
-    """The answer once it is true. Raises what it was refused for."""
+def done(answer: Answer) -> Answer:
+    """The answer, once that which it tells has come about. Raises what it was refused for."""
     if answer.begun is not None:
         answer.begun.outcome()
     return dataclasses.replace(answer, begun=None)
