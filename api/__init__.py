@@ -22,6 +22,7 @@ from api.negotiation import Form
 from api.openapi import add_openapi
 from api.prepared import Prepared, form_for, prepared_json
 from api.reply import Reply
+from api.resources.image_streams import pen
 from api.routes import Straight, add_resources
 from api.shortcut import Shortcut
 from api.told import Observed
@@ -39,6 +40,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     app = Flask("imagestream_es", static_folder=None)
     services = services or build(settings)
     app.extensions["imagestream"] = services
+    services.drawings.prepare(pen(settings))
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

@@ -33,7 +33,7 @@ def drawn(target: Resource, call: Call) -> Text | None:
         return None
     if call.name and not call.namespace:
         return None
-    drawings, pen = call.services.drawings, target.pen(call)
+    drawings, pen = call.services.drawings, target.pen(call.services.settings)
     if call.name:
         drawing = drawings.one(call.namespace, call.name, pen)
         if drawing is None:

@@ -13,6 +13,7 @@ from api.selectors import FieldValue
 from imagestream_es.application.drawings import Pen
 from imagestream_es.application.freshness import Subject
 from imagestream_es.application.queries import Listed
+from imagestream_es.settings import Settings
 
 if TYPE_CHECKING:
     from api.listing import Selection
@@ -48,7 +49,7 @@ class Resource:
     legacy: bool = True
     get: Handler | None = None
     told_by: Callable[[Call], Sequence[Subject]] | None = None
-    pen: Callable[[Call], Pen] | None = None
+    pen: Callable[[Settings], Pen] | None = None
     find: Finder | None = None
     fields: Fields = field(default_factory=dict)
     list: Handler | None = None

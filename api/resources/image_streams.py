@@ -25,6 +25,7 @@ from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import KIND, RESOURCE, ImageStream
 from imagestream_es.domain.references import stream_name_problem
 from imagestream_es.projections.past import StreamView
+from imagestream_es.settings import Settings
 
 SCHEMA = ImageStreamSchema()
 SCHEMA2 = "application/vnd.docker.distribution.manifest.v2+json"
@@ -40,9 +41,8 @@ def shown(call: Call, view: StreamView) -> dict[str, Any]:
     return image_stream_json(view.stream, view.items, settings.internal_registry, settings.external_registry or "")
 
 
-def pen(call: Call) -> Pen:
+def pen(settings: Settings) -> Pen:
     """How streams are drawn as JSON."""
-    settings = call.services.settings
 
     def draw(stream: ImageStream, histories: Mapping[str, bytes]) -> bytes:
         shown = image_stream_json(stream, histories, settings.internal_registry, settings.external_registry or "")

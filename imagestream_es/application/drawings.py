@@ -7,6 +7,7 @@ nor copied again. A list is kept in the same way: only what has changed of its s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +24,8 @@ from imagestream_es.persistence.read_model import StreamPlace
 from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.past import Pieces, evolved
 
+_logger = logging.getLogger(__name__)
+
 LONG = 16 * 1024
 """From how many bytes on a text is worth growing instead of drawing it anew."""
 PLACE = 256
@@ -31,6 +34,8 @@ FARTHEST = 64
 """Events that are folded in at most, and pieces that a history has at most."""
 TOGETHER = 1000
 """Entries of a history that are drawn at once."""
+LONGEST, EARLY = 500, 20_000
+"""Events of a stream that is drawn before anybody asks for it, and of all of these: they take some 50 milliseconds."""
 GAP = b"\0"
 """What no JSON holds: between two of them stands a tag where its history is to be put."""
 
@@ -96,6 +101,18 @@ class Drawings:
     def __init__(self, queries: Queries, memory: Recent) -> None:
         self._queries = queries
         self._memory = memory
+
+    def prepare(self, pen: Pen) -> None:
+        """Draw the longest streams, so that nobody waits for that. Where it fails, whoever asks for them is told."""
+
+        def draw(rows: Rows) -> None:
+            _, replays = read_model.standing(rows)
+            self._drawn(rows, pen, read_model.longest_places(rows, LONGEST, EARLY), replays)
+
+        try:
+            self._queries.reading(draw)
+        except Exception:  # whatever is wrong with one stream: the others can be read
+            _logger.warning("the longest streams could not be drawn before they are asked for", exc_info=True)
 
     def one(self, namespace: str, name: str, pen: Pen) -> Drawing | None:
         """The stream of that name as it is now. Raises Unavailable."""

@@ -249,6 +249,15 @@ def stream_places(rows: Rows, namespace: str | None, name: str | None = None) ->
     return cast("list[StreamPlace]", rows.all(query, *wanted.values()))
 
 
+def longest_places(rows: Rows, least: int, most: int) -> list[StreamPlace]:
+    """The places of the streams with the most events, at `least` so many each and at `most` so many together."""
+    query = (
+        "SELECT id, position, version FROM (SELECT id, position, version, SUM(version) OVER (ORDER BY version DESC, id)"
+        " AS total FROM streams WHERE present = 1 AND version BETWEEN ? AND ?) AS longest WHERE total <= ?"
+    )
+    return cast("list[StreamPlace]", rows.all(query, least, most, most))
+
+
 def places_behind(rows: Rows, namespace: str | None, after: int) -> list[tuple[StreamPlace, bool]]:
     """The places of streams that changed behind a position, in any order, and whether each stream is there."""
     where, values = ("", ()) if namespace is None else (" AND namespace = ?", (namespace,))

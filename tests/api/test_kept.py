@@ -16,13 +16,14 @@ from unittest.mock import patch
 
 import pytest
 from flask.testing import FlaskClient
-from histories import IMAGES, SPACES, Step, World, a_world, histories, raw, thoroughly
+from histories import IMAGES, REGISTRY, SPACES, Step, World, a_world, histories, raw, thoroughly
 from hypothesis import given, settings
 from image_api import PARTIAL, TABLE, client_of, create, delete, get, names, push, update
 from werkzeug.test import TestResponse
 
 from api import create_app
 from api.ready import WORTH_COMPRESSING
+from api.resources.image_streams import pen
 from imagestream_es.application import drawings
 from imagestream_es.application.drawings import Drawing, Drawings
 from imagestream_es.application.recent import Recent
@@ -119,6 +120,31 @@ def nothing_kept(world: World) -> Iterator[None]:
     nothing = Recent(0)
     with patch.object(world, "memory", nothing), patch.object(world, "drawings", Drawings(world.queries, nothing)):
         yield
+
+
+@pytest.mark.parametrize(("most", "is_drawn"), [(8, True), (7, False)])
+def test_the_longest_histories_are_drawn_before_anybody_asks(
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, *, most: int, is_drawn: bool
+) -> None:
+    for number in range(7):
+        push(world, "shop", "web", "v1", IMAGES[number % 2])
+    path = "namespaces/shop/imagestreams/web"
+    with nothing_kept(world):
+        anew = told(get(client, path))
+    with patch.multiple(drawings, LONGEST=8, EARLY=most):
+        world.drawings.prepare(pen(Settings(internal_registry=REGISTRY)))
+    drawn: list[object] = []
+    monkeypatch.setattr(Drawings, "_anew", lambda *about, draw=Drawings._anew: drawn.append(about) or draw(*about))
+    assert told(get(client, path)) == anew
+    assert (drawn == []) is is_drawn
+
+
+def test_what_cannot_be_drawn_before_anybody_asks_hinders_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(world.store, "reading", None)
+    world.drawings.prepare(pen(Settings()))
+    assert "could not be drawn" in caplog.text
 
 
 class Stopped(Exception):

@@ -480,6 +480,20 @@ def test_a_stream_that_changed_replaces_its_row(store: Store) -> None:
         assert read_model.streams(rows, None) == []
 
 
+def test_the_streams_with_the_most_events_are_as_many_as_have_so_many_together(store: Store) -> None:
+    with store.writing() as rows:
+        for number, (version, exists) in enumerate([(5, True), (20, True), (9, False), (8, True), (5, True)], 1):
+            stream = a_stream(number, name=f"s{number}")
+            stream.version, stream.exists = version, exists
+            save(rows, stream)
+    with store.reading() as rows:
+        assert read_model.longest_places(rows, 5, 100) == [(2, 12, 20), (4, 14, 8), (1, 11, 5), (5, 15, 5)]
+        assert read_model.longest_places(rows, 6, 100) == [(2, 12, 20), (4, 14, 8)]
+        assert read_model.longest_places(rows, 5, 33) == [(2, 12, 20), (4, 14, 8), (1, 11, 5)]
+        assert read_model.longest_places(rows, 5, 13) == [(4, 14, 8), (1, 11, 5)]
+        assert read_model.longest_places(rows, 5, 4) == []
+
+
 def test_streams_are_listed_in_the_order_of_bytes_and_without_those_deleted(store: Store) -> None:
     names = [("b", "a"), ("a", "z"), ("a", "a.b"), ("a", "a-b"), ("a", "a0"), ("c", "gone")]
     with store.writing() as rows:
