@@ -85,7 +85,7 @@ class Straight:
 
     def find(self, path: str) -> tuple[Door, Resource, str, str, str] | None:
         """Which resource a path asks for: its namespace, name and subresource, "" for none; None if Flask is to say."""
-        match = _match(path)
+        match = _match(path) if path.isascii() else None  # others must be decoded first, as Flask does
         if match is None:
             return None
         prefix, namespace, resource, name, sub = match.groups("")

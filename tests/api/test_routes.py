@@ -1,5 +1,7 @@
 """The straight way to a resource leads where Flask's rules lead."""
 
+from urllib.parse import unquote
+
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
@@ -86,8 +88,15 @@ def test_it_takes_what_clients_ask_for(
         "/apis/image.openshift.io/v1/watch/imagestreams",
         "/apis/image.openshift.io/v1/namespaces/shop/images",
         "/apis/image.openshift.io/v1/namespaces/shop/imagestreams/cart/status/more",
+        "/apis/image.openshift.io/v1/namespaces/shop/imagestreams/caf\xc3\xa9",
         "/healthz",
     ],
 )
 def test_everything_else_is_left_to_the_rules(straight: Straight, path: str) -> None:
     assert straight.find(path) is None
+
+
+def test_a_name_is_told_as_it_was_asked_for(client: FlaskClient) -> None:
+    for name in ("café", "€", "%2B"):
+        answer = client.get(f"/apis/image.openshift.io/v1/namespaces/shop/imagestreams/{name}")
+        assert answer.json["details"]["name"] == unquote(name)
