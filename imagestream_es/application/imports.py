@@ -241,6 +241,8 @@ def _check(stream: ImageStream | None, name: str, expected: Expected) -> None:
 _Fetched = tuple[tuple[ImageResult, ...], RepositoryResult | None]
 """What the registries gave, as it is kept for an import that is asked for again."""
 
+_decode_memo = msgspec.json.Decoder(_Fetched).decode
+
 
 def _memo(result: ImportResult) -> bytes:
     return msgspec.json.encode((result.images, result.repository))
@@ -250,7 +252,7 @@ def _recalled(rows: Rows, namespace: str, name: str, request: ImportRequest, don
     """What an import answered. Raises AlreadyDone if that is not known any more."""
     if not done.memo:
         raise AlreadyDone
-    result = ImportResult(*msgspec.json.decode(done.memo, type=_Fetched))
+    result = ImportResult(*_decode_memo(done.memo))
     if not request.store:
         return result
     _, documents = _attempts(request, result)

@@ -191,6 +191,10 @@ _ConfigBlob = msgspec.defstruct(
 )
 """The same in snake case, as docker and OCI write it, with what is passed over there."""
 
+for _one in (_ConfigBlob, *_Document.__subclasses__()):
+    # msgspec studies a class at its first use, and crashes where two threads begin to use it: so that is now.
+    msgspec.json.Decoder(_one)
+
 
 # --- reading key by key
 

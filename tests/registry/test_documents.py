@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +164,22 @@ def test_documents_of_usual_images_are_not_read_key_by_key(monkeypatch: pytest.M
         assert read_manifest(config.with_name("manifest.json").read_text()).layers
         image = json.loads(config.with_name("image.pushed.json").read_text())
         assert read_metadata(image["dockerImageMetadata"])
+
+
+def test_no_class_is_new_to_msgspec_when_threads_come_to_use_it() -> None:
+    """Two that use one for the first time at once crash the process."""
+    program = """
+import sys
+from imagestream_es.registry import documents
+
+def note(frame, event, _):
+    assert frame.f_code.co_name != "get_class_annotations", "msgspec studies a class"
+
+sys.setprofile(note)
+documents.read_manifest(b"{}")
+documents.read_config(b"{}")
+documents.read_metadata({})
+for document in (documents.Descriptor, documents.SentLayer, documents.SentPart, documents.V1Size):
+    documents.read_or_nothing(document, {})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
