@@ -143,7 +143,7 @@ class Work(Workspace):
     def _append(self, recorded: Recorded) -> int:
         self.head += 1
         self.changed.update(changed_by(recorded.originator_id, recorded.originator_version))
-        self.tick(self.head, recorded.event)
+        self.tick(self.head, recorded.event.by)
         self._unwritten.append((self.head, self._mapper.to_stored_event(recorded)))
         return self.head
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import filterfalse
+from pathlib import Path
 
 from imagestream_es.domain.actions import MOVED, REVERTED
-from imagestream_es.persistence.read_model import CHANGE, NO_IMAGE, USUAL, is_usual
+from imagestream_es.persistence.read_model import CHANGE, COLUMNS, KEYS, NO_IMAGE, USUAL, is_usual
 from imagestream_es.persistence.store import Row, Rows
 
 ROOM = 1_000_000
@@ -20,9 +21,16 @@ ROOM = 1_000_000
 _TAG = 4
 """A tag of its own takes as much memory as so many images."""
 
+HALF = "half"
+"""Under which name there is a database with views of what is not folded here."""
+
+_APART = ("streams", "tags", "snapshots", "images")
+"""Views of which each row tells of one stream or image alone, beside that of the changes."""
+
 _COLUMNS = CHANGE.split(", ")
 _USUAL = ",".join([*"?" * (len(_COLUMNS) - len(USUAL)), *("NULL" if value is None else str(value) for value in USUAL)])
 _ALL = ",".join("?" * len(_COLUMNS))
+_OF_HALF = f" UNION ALL SELECT {CHANGE} FROM {HALF}.tag_changes"
 _ORDERED = " ORDER BY stream, tag, position, slot"
 _AS_ADDED = f"SELECT {CHANGE} FROM added_changes"
 _SEARCHED = (
@@ -36,7 +44,8 @@ class Changes:
     """All changes of all tags, of which there must be none before: from when this is made until its `end`."""
 
     def __init__(self, rows: Rows, room: int = ROOM) -> None:
-        rows.run("CREATE TEMP TABLE tag_changes AS SELECT * FROM tag_changes LIMIT 0")
+        rows.run("CREATE TEMP TABLE IF NOT EXISTS tag_changes AS SELECT * FROM tag_changes LIMIT 0")
+        rows.run("DELETE FROM tag_changes")  # those of one that came to no end
         self._rows = rows
         self._images: dict[tuple[int, str], set[bytes]] = {}
         self._room = room
@@ -71,9 +80,15 @@ class Changes:
         """Have the changes of one tag found soon."""
         self._rows.run("CREATE INDEX IF NOT EXISTS added_changes_tag ON tag_changes (stream, tag)")
 
-    def end(self) -> None:
-        """Put what was added into the view, in its order."""
+    def end(self, half: Path | None = None) -> None:
+        """Put what was added into the view, in its order; and into all views the rows of those in the file `half`."""
         source, values = (_AS_ADDED, ()) if self._room >= 0 else (_SEARCHED, (MOVED, NO_IMAGE, REVERTED))
+        if half is not None:
+            self._rows.attach(half, HALF)
+            source += _OF_HALF
+            for view in _APART:
+                columns = ", ".join((*KEYS[view], *COLUMNS[view]))
+                self._rows.run(f"INSERT INTO {view} ({columns}) SELECT {columns} FROM {HALF}.{view}")
         self._rows.run("ALTER TABLE tag_changes RENAME TO added_changes")
         with self._rows.without_indexes("tag_changes"):
             self._rows.run(f"INSERT INTO tag_changes ({CHANGE}) {source}{_ORDERED}", *values)

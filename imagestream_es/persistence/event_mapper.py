@@ -14,7 +14,7 @@ import msgspec
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent, Transcoder
 from msgspec import Struct
 
-from imagestream_es.domain.events import EVENTS, DomainEvent
+from imagestream_es.domain.events import EVENTS, DomainEvent, Origin
 
 _VERSIONED = b'{"class_version":'
 """How the JSON of an event of a later version than the first begins."""
@@ -26,6 +26,13 @@ class Recorded(Struct, frozen=True):
     originator_id: str
     originator_version: int
     event: DomainEvent
+
+
+class _Originated(Struct):
+    by: Origin
+
+
+_decode_origin = msgspec.json.Decoder(_Originated).decode
 
 
 class JSONBytes(Transcoder):
@@ -74,6 +81,13 @@ class EventMapper(Mapper[str]):
         except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:
             message = f"an event of topic '{topic}' can't be read: {error}"
             raise MapperDeserialisationError(message) from error
+
+    def origin(self, topic: str, state: bytes) -> Origin:
+        """How the event of a topic and its stored bytes came about. Raises MapperDeserialisationError."""
+        try:
+            return _decode_origin(state).by
+        except msgspec.MsgspecError:
+            return self.decode(topic, state).by
 
     def _upcast(self, event_class: Any, state: bytes) -> DomainEvent:
         fields = self.transcoder.decode(state)

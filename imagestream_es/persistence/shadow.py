@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from imagestream_es.persistence import read_model, tables
+from imagestream_es.persistence.bulk import HALF
 from imagestream_es.persistence.store import Rows
 
 SCHEMA = "imagestream_replay"
@@ -22,7 +23,7 @@ NEW, OLD = "_new", "_old"
 TABLES = tuple(f"{view}{end}" for view in ("projection", *tables.VIEWS) for end in (NEW, OLD))
 """Those tables of SQLite's; the first is that without which there is no shadow."""
 
-_VIEW = re.compile(rf"\b({'|'.join(tables.VIEWS)})\b")
+_VIEW = re.compile(rf"(?<!{HALF}\.)\b({'|'.join(tables.VIEWS)})\b")
 _INDEX = re.compile(r"CREATE INDEX IF NOT EXISTS (\w+) ON")
 
 

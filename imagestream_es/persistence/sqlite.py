@@ -326,18 +326,21 @@ def _committed(rows: _Rows) -> Iterator[None]:
     """A transaction that writes, around a block."""
     rows.run("BEGIN IMMEDIATE")
     try:
-        yield
-    except BaseException:
-        rows.roll_back()
-        raise
-    try:
-        rows.run("COMMIT")
-    except PersistenceError as error:
-        # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored, unless
-        # the disk failed: then the log may hold it already, and a crash would bring it back.
-        if rows.roll_back() and not _disk_failed(error):
+        try:
+            yield
+        except BaseException:
+            rows.roll_back()
             raise
-        raise OutcomeUnknown(error) from error
+        try:
+            rows.run("COMMIT")
+        except PersistenceError as error:
+            # A failed COMMIT leaves the transaction open. If it can be rolled back, nothing is stored, unless
+            # the disk failed: then the log may hold it already, and a crash would bring it back.
+            if rows.roll_back() and not _disk_failed(error):
+                raise
+            raise OutcomeUnknown(error) from error
+    finally:
+        rows.detach()
 
 
 def _empty_write_ahead_log(rows: _Rows) -> None:
@@ -365,6 +368,7 @@ class _Rows(Rows):
     def __init__(self, cursor: Any, growth: Growth) -> None:
         self._cursor = cursor
         self._growth = growth
+        self._attached: list[str] = []
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         with _translated:
@@ -414,6 +418,19 @@ class _Rows(Rows):
         finally:
             self.run(f"PRAGMA cache_size={cache}")
 
+    def file(self) -> str | None:
+        found = self.one("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        return (found and found[0]) or None
+
+    def attach(self, file: Path, name: str) -> None:
+        self.run(f"ATTACH ? AS {name}", str(file))
+        self._attached.append(name)
+
+    def detach(self) -> None:
+        """Let go of all files that were attached; not inside a transaction."""
+        while self._attached:
+            self.run(f"DETACH {self._attached.pop()}")
+
     def _name(self, table: str) -> str:
         """Under which name a table is there."""
         return table
@@ -445,6 +462,7 @@ class _Shadow(_Rows):
 
     def __init__(self, rows: _Rows) -> None:
         super().__init__(rows._cursor, rows._growth)
+        self._attached = rows._attached
 
     def all(self, sql: str, *values: Any) -> list[Row]:
         return super().all(shadow.shadowed(sql), *values)

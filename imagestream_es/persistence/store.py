@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from eventsourcing.persistence import (
@@ -92,6 +93,14 @@ class Rows(ABC):
     def without_indexes(self, table: str) -> AbstractContextManager[None]:  # noqa: ARG002 (not every store has to)
         """Have a table without indexes in a block that writes all of it."""
         return nullcontext()
+
+    def file(self) -> str | None:
+        """The file that other processes can read, None without one."""
+        return None
+
+    def attach(self, file: Path, name: str) -> None:
+        """Have the tables of another file under a name until the transaction ends; only where there is a `file`."""
+        raise NotImplementedError
 
     def head(self) -> int:
         """Position of the last event of the log, 0 if it is empty."""

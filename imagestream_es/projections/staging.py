@@ -102,6 +102,16 @@ class Staging:
             read_model.move_streams(rows, self._moved.values())
         if self._tags:
             read_model.save_tags(rows, [(*place, tag) for place, tag in self._tags.items()])
+        self._streams, self._moved, self._tags = {}, {}, {}
+        self.spill(rows)
+
+    @property
+    def changing(self) -> int:
+        """How many rows are staged that most often change again: those of streams and tags."""
+        return len(self._streams) + len(self._moved) + len(self._tags)
+
+    def spill(self, rows: Rows) -> None:
+        """Write all other rows that are staged."""
         if self._snapshots:
             read_model.insert_snapshots(rows, self._snapshots)
         if self._images:
@@ -123,5 +133,4 @@ class Staging:
             step(rows)
         if waiting:
             self._insert_changes(rows, waiting)
-        self._streams, self._moved, self._tags, self._snapshots, self._images, self._steps = {}, {}, {}, [], {}, []
-        self._moments, self._keys = [], []
+        self._snapshots, self._images, self._moments, self._keys, self._steps = [], {}, [], [], []

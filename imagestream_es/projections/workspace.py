@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from imagestream_es.domain.events import DomainEvent, ImageEvent, StreamEvent
+from imagestream_es.domain.events import DomainEvent, ImageEvent, Origin, StreamEvent
 from imagestream_es.domain.image import Image
 from imagestream_es.domain.image_stream import ImageStream, stream_id
 from imagestream_es.persistence import read_model
@@ -17,6 +17,12 @@ from imagestream_es.persistence.store import Rows
 from imagestream_es.projections.staging import Staging
 
 Streams = OrderedDict[str, ImageStream]
+
+CAPACITY = 10_000
+"""How many streams are kept at hand from one transaction to the next."""
+
+CHANGING = 50_000
+"""How many rows that change again may wait."""
 
 
 class Workspace:
@@ -34,7 +40,7 @@ class Workspace:
         *,
         time: int | None = None,
         bulk: Changes | None = None,
-        capacity: int = 10_000,
+        capacity: int = CAPACITY,
     ) -> None:
         self.rows = rows
         self.staging = Staging(bulk)
@@ -45,9 +51,8 @@ class Workspace:
         self.time = read_model.folded_time(rows) if time is None else time
         """The time of the log where it ends now, in milliseconds: the latest of all its events."""
 
-    def tick(self, position: int, event: DomainEvent) -> None:
-        """Take in that the log goes on with an event at `position`."""
-        by = event.by
+    def tick(self, position: int, by: Origin) -> None:
+        """Take in that the log goes on at `position` with an event that came about in this way."""
         self.time = max(self.time, by.at)
         if position % read_model.MOMENTS == 0:
             self.staging.moment(position, self.time)
@@ -81,7 +86,7 @@ class Workspace:
 
     def fold(self, originator: str, event: DomainEvent, position: int) -> None:
         """Fold a stored event in and stage what follows from it."""
-        self.tick(position, event)
+        self.tick(position, event.by)
         if isinstance(event, StreamEvent):
             stream = self._stream(originator)
             changes = stream.apply(event)
@@ -99,6 +104,14 @@ class Workspace:
         self._images.clear()
         while len(self._streams) > self._capacity:
             self._streams.popitem(last=False)
+
+    def spill(self) -> None:
+        """Write what is staged but rows that most often change again, while those are not too many to keep."""
+        if len(self._streams) > self._capacity or self.staging.changing > CHANGING:
+            self.flush()
+        else:
+            self.staging.spill(self.rows)
+            self._images.clear()
 
     def forget(self, aggregate: ImageStream | Image) -> None:
         """Drop an aggregate that went wrong; it is loaded again when it is next asked for."""

@@ -106,7 +106,7 @@ def _mark(rows: Rows, position: int) -> int:
 def _fold_at_once(store: Store, progress: projector.Progress) -> int:
     """Fold the whole log in one transaction, if no service runs; answers how many events."""
     with store.shadow_alone() as rows:
-        return 0 if rows is None else projector.fold(rows, rows, 0, rows.head(), progress, bulk=True)
+        return 0 if rows is None else projector.fold_whole(rows, progress)
 
 
 def _follow(store: Store, streams: Streams, folded: int, progress: projector.Progress) -> int:

@@ -285,7 +285,7 @@ def test_a_killed_replay_where_no_service_runs_begins_anew(number: int, settings
     program = (
         "import os, sys\nfrom imagestream_es.cli import main\nfrom imagestream_es.projections import projector\n"
         "end = projector.Changes.end\n"
-        f"def ended(changes):\n    end(changes)\n    os.kill(os.getpid(), {int(number)})\n"
+        f"def ended(*of):\n    end(*of)\n    os.kill(os.getpid(), {int(number)})\n"
         "projector.Changes.end = ended\nmain(sys.argv[1:])"
     )
     assert ended_by(number, program, settings)

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -95,22 +96,42 @@ def _fold(run: Run, directory: Path) -> Moved:
 
 
 def _timed(command: Sequence[str]) -> tuple[float, float, int]:
-    """Seconds, seconds of CPU and peak bytes of memory of a command. Raises RuntimeError if it fails."""
+    """Seconds, seconds of CPU and peak bytes of memory of a command and of what it begins.
+
+    Raises RuntimeError if it fails.
+    """
+    peaks: dict[int, int] = {}
     with tempfile.TemporaryFile("w+") as told:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=told, stderr=told)
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, ended, peaks))
+        watcher.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
             with suppress(ProcessLookupError):
                 process.kill()
             raise
+        finally:
+            ended.set()
+            watcher.join()
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             told.seek(0)
             raise RuntimeError(f"{' '.join(command)}: {told.read()[-2000:]}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    return seconds, usage.ru_utime + usage.ru_stime, max(sum(peaks.values()), usage.ru_maxrss * 1024)
+
+
+def _watch(process: int, ended: threading.Event, peaks: dict[int, int]) -> None:
+    """Keep the peak bytes of memory of a process and of those that it begins, each until it ends."""
+    while not ended.wait(0.05):
+        with suppress(OSError, IndexError):  # it has ended
+            begun = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+            for one in (process, *map(int, begun)):
+                told = Path(f"/proc/{one}/status").read_text()
+                peaks[one] = int(told.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def replay(run: Run) -> Figures:
