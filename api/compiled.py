@@ -97,14 +97,17 @@ def _whole(value: int) -> int:
     return value
 
 
+_STR = frozenset({str})
+
+
 def _text_map(value: dict[str, Any]) -> dict[str, str]:
-    if not all(type(item) is str for item in value.values()):
+    if not set(map(type, value.values())) <= _STR:
         raise Odd
     return value
 
 
 def _text_list(value: list[Any]) -> tuple[str, ...]:
-    if not all(type(item) is str for item in value):
+    if not set(map(type, value)) <= _STR:
         raise Odd
     return tuple(value)
 

@@ -10,7 +10,7 @@ from api.errors import success
 from api.resource import Resource
 from api.resources.images import content_problems, name_problems
 from api.schemas.image import document_of
-from api.schemas.meta import Meta, kept_meta
+from api.schemas.meta import Meta
 from api.schemas.tags import ImageStreamMappingSchema, SentMapping
 from imagestream_es.application.commands import Expected
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
@@ -27,10 +27,11 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     """Make an image known if it is not yet, and put it on a tag."""
     sent: SentMapping = call.load(SCHEMA, body)
     call.check_meta(sent.meta)
-    stream, content, meta = sent.meta.name, dict(sent.image.content), sent.image.meta
-    content.pop("signatures", None)
-    reference = content.get("dockerImageReference", "")
+    stream, meta = sent.meta.name, sent.image.meta
+    reference = sent.image.content.get("dockerImageReference", "")
     image = meta.name or _digest(reference)
+    content = sent.image.content | {"metadata": {"name": image, "annotations": meta.annotations}}
+    content.pop("signatures", None)
     if not reference and call.registry and image:
         reference = f"{call.registry}/{call.namespace}/{stream}@{image}"
         content["dockerImageReference"] = reference
@@ -44,8 +45,8 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     problems += name_problems(image, "image.metadata.name") + content_problems(meta, content, "image.")
     if problems:
         raise Invalid(KIND, stream, problems)
-    completed = complete_image({**content, "metadata": {"name": image, **kept_meta(meta)}})
-    metadata = completed.pop("metadata")
+    completed = complete_image(content)
+    kept = Meta(labels=meta.labels, annotations=completed["metadata"]["annotations"])
     answer = Answer(success("", "", "", code=201), 201)
     if call.done is not None:
         call.services.commands.recall_mapping()
@@ -56,7 +57,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         stream,
         sent.tag,
         image,
-        document_of(Meta(labels=meta.labels, annotations=metadata.get("annotations") or {}), completed),
+        document_of(kept, completed),
         reference,
         Expected(image=call.guard),
         managed=meta.annotations.get(MANAGED) == "true",

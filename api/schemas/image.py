@@ -204,9 +204,12 @@ _text = msgspec.json.Encoder().encode
 def document_of(meta: Meta, content: dict[str, Any]) -> Document:
     """The document that is stored of an image: content, and what clients may set of the metadata."""
     kept = kept_meta(meta)
-    fields = ({"metadata": kept} if kept else {}) | {key: content[key] for key in CONTENT if content.get(key)}
-    # Both write the same, the one texts such as manifests faster, the other objects.
-    return {key: Raw(_text(value) if type(value) is str else orjson.dumps(value)) for key, value in fields.items()}
+    document = {"metadata": Raw(orjson.dumps(kept))} if kept else {}
+    for key in CONTENT:
+        if value := content.get(key):
+            # Both write the same, the one texts such as manifests faster, the other objects.
+            document[key] = Raw(_text(value) if type(value) is str else orjson.dumps(value))
+    return document
 
 
 def content_of(image: Image) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
-from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -48,6 +47,9 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}+"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*+(?:[-_+.][A-Za-z][A-Za-z0-9]*+)*:[0-9A-Fa-f]{32,}+"
 _match_pull_spec = re.compile(rf"({_REPOSITORY})(?::({_TAG}))?(?:@({_DIGEST}))?").fullmatch
 _match_digest = re.compile(_DIGEST).fullmatch
+_match_known_digest = re.compile(
+    "|".join(f"{algorithm}:[0-9A-Fa-f]{{{length}}}" for algorithm, length in _HEX_DIGITS.items())
+).fullmatch
 
 
 class InvalidReference(ValueError):
@@ -179,8 +181,7 @@ def _why_not(text: str) -> str:
 
 def is_digest(text: str) -> bool:
     """Whether this is a digest of a known algorithm (sha256, sha384, sha512) in its full length."""
-    algorithm, _, digits = text.partition(":")
-    return len(digits) == _HEX_DIGITS.get(algorithm) and _match_digest(text) is not None
+    return _match_known_digest(text) is not None
 
 
 def image_matches(image_name: str, wanted: str) -> bool:
@@ -353,10 +354,9 @@ def annotation_key_problems(key: str) -> list[str]:
 
 def annotations_size_problem(annotations: Mapping[str, str]) -> str | None:
     """Whether all annotations of one object take more than `ANNOTATIONS_LIMIT`, and the text for it."""
-    if 4 * sum(map(len, chain(annotations, annotations.values()))) <= ANNOTATIONS_LIMIT:
-        return None  # no character takes more than four bytes
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-    return f"may not be more than {ANNOTATIONS_LIMIT} bytes" if size > ANNOTATIONS_LIMIT else None
+    text = "".join([*annotations, *annotations.values()])
+    is_large = 4 * len(text) > ANNOTATIONS_LIMIT and len(text.encode()) > ANNOTATIONS_LIMIT
+    return f"may not be more than {ANNOTATIONS_LIMIT} bytes" if is_large else None
 
 
 def tag_text_problem(text: str) -> str | None:

@@ -438,12 +438,14 @@ _is_media_type = re.compile(
 
 def validate_manifests(image: Mapping[str, Any]) -> list[ManifestProblem]:
     """What is wrong with the sub-manifests of an image; empty if it has none."""
-    parts = image.get("dockerImageManifests") or []
+    parts = image.get("dockerImageManifests")
+    if not parts:
+        return []
     problems = [
         problem for i, part in enumerate(parts) for problem in _part_problems(f"dockerImageManifests[{i}]", part)
     ]
     layers = image.get("dockerImageLayers")
-    if parts and layers:
+    if layers:
         text = "dockerImageLayers should not be set when dockerImageManifests is set"
         problems.append(ManifestProblem("dockerImageLayers", "FieldValueInvalid", text, layers))
     return problems
