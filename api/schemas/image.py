@@ -175,9 +175,12 @@ class ImageSchema(KindSchema):
     dockerImageLayers = Many(
         ImageLayerSchema,
         "The layers, the lowest first. An image for several platforms has none.",
+        load_default=None,
         metadata={"nullable": True},
     )
-    signatures = Many(StoredSignatureSchema, "The signatures of the image.", metadata={"merge_key": "name"})
+    signatures = Many(
+        StoredSignatureSchema, "The signatures of the image.", load_default=None, metadata={"merge_key": "name"}
+    )
     dockerImageSignatures = TextList(
         "Signatures inside manifests of the old schema 1.", metadata={"items": {"type": "string", "format": "byte"}}
     )
@@ -188,6 +191,7 @@ class ImageSchema(KindSchema):
     dockerImageManifests = Many(
         ImageManifestSchema,
         "The images for single platforms, where this is a list of them. Such an image has no layers of its own.",
+        load_default=None,
     )
 
     @post_load

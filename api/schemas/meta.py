@@ -138,19 +138,27 @@ class ObjectMetaSchema(Wire):
     deletionGracePeriodSeconds = Whole(
         "How many seconds a deleted object had left to end by itself: 0. Set by the server.", load_default=None
     )
-    labels = TextMap("Keys and short values by which objects are selected.")
+    labels = TextMap("Keys and short values by which objects are selected.", load_default=None)
     annotations = TextMap(
         "Keys and values of any kind that tools and people keep with the object, up to 256 KiB in all. Nothing is "
-        "selected by them."
+        "selected by them.",
+        load_default=None,
     )
-    ownerReferences = Many(OwnerReferenceSchema, "The objects that this one depends on.", metadata={"merge_key": "uid"})
+    ownerReferences = Many(
+        OwnerReferenceSchema,
+        "The objects that this one depends on.",
+        load_default=None,
+        metadata={"merge_key": "uid"},
+    )
     finalizers = TextList(
         "Who has to agree before the object goes: a deleted object stays until all of them have taken their name "
         "off this list.",
         metadata={"x-kubernetes-patch-strategy": "merge", "x-kubernetes-list-type": "set"},
     )
     managedFields = Many(
-        ManagedFieldsEntrySchema, "Which client has set which fields; server-side apply finds conflicts by it."
+        ManagedFieldsEntrySchema,
+        "Which client has set which fields; server-side apply finds conflicts by it.",
+        load_default=None,
     )
 
     @post_load

@@ -76,6 +76,17 @@ class DockerImageReference(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> DockerImageReference:
         """Take a pull spec apart; `InvalidReference` if it is none."""
+        place, _, digest = text.partition("@")
+        if not is_digest(digest):
+            return cls._parse(text)
+        try:
+            found = _parse_place(place)
+        except InvalidReference:
+            return cls._parse(text)  # which says what is wrong with all of it
+        return cls(found.registry, found.namespace, found.name, found.tag, digest)
+
+    @classmethod
+    def _parse(cls, text: str) -> DockerImageReference:
         if len(text) > _LONGEST_PULL_SPEC:
             raise InvalidReference(_NAME_TOO_LONG)
         match = _match_pull_spec(text)
@@ -130,6 +141,12 @@ class DockerImageReference(Struct, frozen=True):
     def api_host(self) -> str:
         """`host[:port]` that answers the registry's API, which differs from the registry for docker.io."""
         return _DOCKER_HUB_API_HOST if not self.registry or self.registry in _DOCKER_HUB_HOSTS else self.registry
+
+
+@lru_cache(maxsize=4096)
+def _parse_place(text: str) -> DockerImageReference:
+    """A pull spec without digest: new images come where others have come before."""
+    return DockerImageReference.parse(text)
 
 
 def stream_repository(registry: str, namespace: str, name: str) -> str:

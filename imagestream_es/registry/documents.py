@@ -286,7 +286,7 @@ def _set(value: Any) -> dict[str, dict[str, Any]]:
 
 _NO_TIME = "0001-01-01T00:00:00"
 _is_time = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
 ).fullmatch
 
 
@@ -294,14 +294,14 @@ def _time(value: Any) -> str | None:
     """RFC 3339 as UTC with whole seconds; None for what Go writes when there is no time."""
     if type(value) is not str or not _is_time(value):
         raise InvalidManifest("a time as in RFC 3339 is expected")
+    text = value[:19]
     if value[-1] == "Z":
-        moment = datetime.fromisoformat(value[:19])
+        datetime.fromisoformat(text)  # raises unless there is such a day and hour
     else:
         try:
-            moment = datetime.fromisoformat(value[:19] + value[-6:]).astimezone(UTC)
+            text = datetime.fromisoformat(text + value[-6:]).astimezone(UTC).isoformat()[:19]
         except OverflowError:
             raise InvalidManifest("a time after year 0 is expected") from None
-    text = moment.isoformat()[:19]
     return None if text == _NO_TIME else f"{text}Z"
 
 

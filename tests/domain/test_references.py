@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from imagestream_es.domain.references import (
     ANNOTATIONS_LIMIT,
@@ -129,6 +130,16 @@ def test_a_repository_has_at_most_255_characters_with_its_host() -> None:
 
 def test_text_that_is_far_too_long_is_refused_unread() -> None:
     assert refusal("!" * 5000) == "repository name must not be more than 255 characters"
+
+
+@given(st.text("aB1.-_/:", max_size=12))
+def test_a_digest_changes_nothing_of_what_stands_before_it(place: str) -> None:
+    try:
+        expected = replace(parse(place), id=SHA)
+    except InvalidReference:
+        assert refusal(f"{place}@{SHA}")
+    else:
+        assert parse(f"{place}@{SHA}") == expected
 
 
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 32, f"{SHA}0", "sha512:" + "0" * 64])

@@ -22,18 +22,27 @@ NAMESPACE = "benchmark"
 AT_ONCE = 200
 
 
+_SERVICES = cast(
+    "Services",
+    SimpleNamespace(
+        commands=SimpleNamespace(map_image=lambda *_args, **_options: None),
+        settings=SimpleNamespace(internal_registry="172.30.56.218:5000"),
+    ),
+)
+_USER = User("benchmark")
+_ACTION = Action("create", GROUP_DOOR.group, image_stream_mappings.NAME, NAMESPACE, "")
+
+
 def _call(body: bytes) -> Call:
     """A request as the handler gets it, whose command is never carried out."""
-    commands = SimpleNamespace(map_image=lambda *_args, **_options: None)
-    settings = SimpleNamespace(internal_registry="172.30.56.218:5000")
     return Call(
-        services=cast("Services", SimpleNamespace(commands=commands, settings=settings)),
+        services=_SERVICES,
         door=GROUP_DOOR,
         namespace=NAMESPACE,
         name="",
         args={},
-        user=User("benchmark"),
-        action=Action("create", GROUP_DOOR.group, image_stream_mappings.NAME, NAMESPACE, ""),
+        user=_USER,
+        action=_ACTION,
         identify=lambda: cast("Any", SimpleNamespace()),
         media_type="application/json",
         data=body,
