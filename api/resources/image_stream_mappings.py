@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from api.call import Answer, Call
@@ -45,12 +44,12 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
     problems += name_problems(image, "image.metadata.name") + content_problems(meta, content, "image.")
     if problems:
         raise Invalid(KIND, stream, problems)
-    completed = complete_image(content)
-    kept = Meta(labels=meta.labels, annotations=completed["metadata"]["annotations"])
-    answer = Answer(success("", "", "", code=201), 201)
+    answer = success("", "", "", code=201)
     if call.done is not None:
         call.services.commands.recall_mapping()
-        return answer
+        return Answer(answer, 201)
+    completed = complete_image(content)
+    kept = Meta(labels=meta.labels, annotations=completed["metadata"]["annotations"])
     begun = call.services.commands.map_image(
         call.caller,
         call.namespace,
@@ -63,7 +62,7 @@ def create(call: Call, body: dict[str, Any]) -> Answer:
         managed=meta.annotations.get(MANAGED) == "true",
         dry=call.dry,
     )
-    return replace(answer, begun=begun)
+    return Answer(answer, 201, begun=begun)
 
 
 def _digest(reference: str) -> str:
