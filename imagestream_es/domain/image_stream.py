@@ -260,11 +260,12 @@ class ImageStream:
             put.generation,
         )
         changes = [self._put(put.tag, entry, IMPORTED if isinstance(event, ImagesImported) else PUT)]
-        changes += [self._put(follower, entry, FOLLOWED) for follower in put.followers]
+        if put.followers:
+            changes += [self._put(follower, entry, FOLLOWED) for follower in put.followers]
         return changes
 
     def _put(self, name: str, entry: TagEvent, kind: str) -> TagChange:
-        tag = self.tag(name)
+        tag = self.tags.get(name, NO_TAG)
         head, folded = put_on_top(tag.head, entry)
         self.tags[name] = Tag(tag.spec, head)
         return TagChange(name, kind, tag.head, head, folded)

@@ -105,7 +105,7 @@ def restore(settings: Settings, source: Path, progress: projector.Progress) -> s
             require_empty(target)
             for table in tables.KEPT:
                 tables.copy(rows, target, table, lambda _: None)
-            projector.fold(target, target, 0, target.head(), progress)
+            projector.fold(target, target, 0, target.head(), progress, bulk=True)
             _agree(target, manifest)
         return manifest.checkpoint
     with new_store(settings, file) as store:

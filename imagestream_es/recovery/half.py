@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from threading import Thread
 
 from imagestream_es.persistence import read_model
@@ -25,11 +26,12 @@ def _fold(log: str, file: str, until: int) -> None:
             projector.fold(events, views, 0, until, lambda *_: None, bulk=True, mine=_is_other)
 
 
-def _end_with_who_began_this() -> None:
+def _end_with_who_began_this(file: str) -> None:
     sys.stdin.read()
+    Path(file).unlink(missing_ok=True)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    Thread(target=_end_with_who_began_this, daemon=True).start()
+    Thread(target=_end_with_who_began_this, args=sys.argv[2:3], daemon=True).start()
     _fold(sys.argv[1], sys.argv[2], int(sys.argv[3]))
