@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from api import discovery
 from api.access_log import AccessLog, Lines, to_stderr
-from api.dispatch import respond
+from api.answers import respond
 from api.docs import add_docs
 from api.errors import status
 from api.groups import GROUPS

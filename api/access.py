@@ -76,6 +76,11 @@ def allows(gate: Gate, user: User, action: Action) -> bool:
     return gate.policy.allows(user, replace(action, resource=name) if name else action)
 
 
+def creation(action: Action) -> Action:
+    """The action of making what another one writes, which it needs too if that is not there yet."""
+    return replace(action, verb="create")
+
+
 def may_pull(gate: Gate, user: User, namespace: str, name: str) -> bool:
     """Whether a user may take images from a stream."""
     return allows(gate, user, Action("get", IMAGES, "imagestreams/layers", namespace, name))

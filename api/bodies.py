@@ -7,11 +7,16 @@ from typing import Any
 
 import orjson
 import yaml
+from flask import Request
 
 from api.errors import Refusal
+from api.headers import header
 from api.protobuf import decode_review
 
 MAX_BODY = 3 * 1024 * 1024
+PASSED_OVER = 16 * 1024 * 1024
+"""How many bytes of a body that is too long are read and forgotten."""
+CHUNK = 64 * 1024
 MAX_DEPTH = 64
 MAX_MEMBERS = 10_000
 """The most members of one object or list."""
@@ -21,6 +26,33 @@ MAX_VALUES = 100_000
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
+def read_body(request: Request) -> bytes:
+    """The body of a request.
+
+    Raises Refusal: 413 for one that is too long, and 400 for one that did not come whole, for what was left out
+    might have been a precondition.
+    """
+    length = request.content_length or 0
+    stream = request.environ["wsgi.input"] if length else request.stream
+    data: bytes = stream.read(length or MAX_BODY + 1) if length <= MAX_BODY else b""
+    if max(length, len(data)) > MAX_BODY:
+        _pass_over(request, length)
+        raise Refusal(413, f"the request body may have at most {MAX_BODY} bytes", headers={"Connection": "close"})
+    # The server hands over what came of a chunked body before it broke off: nothing at all is not to be believed.
+    if len(data) < length or (not data and header(request, "Transfer-Encoding") is not None):
+        raise Refusal(400, "the request body did not come whole")
+    return data
+
+
+def _pass_over(request: Request, length: int) -> None:
+    """Read on for a while: many clients see no answer before they have sent everything."""
+    if length > PASSED_OVER or header(request, "Expect") is not None:
+        return
+    for _ in range(PASSED_OVER // CHUNK):
+        if not request.stream.read(CHUNK):
+            return
 
 
 def decode(data: bytes, media_type: str) -> Any:

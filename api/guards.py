@@ -16,8 +16,8 @@ from functools import lru_cache
 from flask import Flask, Request, request
 
 from api.access import authenticate, authorize_path, identify
+from api.answers import failure
 from api.call import GROUP_DOOR
-from api.dispatch import failure
 from api.errors import Refusal
 from api.reply import Reply
 from imagestream_es.application.limits import TooMany

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import msgspec
 from flask import Flask, Request, request
 
+from api.answers import failure, respond
+from api.bodies import read_body
 from api.call import GROUP_DOOR
-from api.dispatch import failure, read_body, respond
 from api.errors import Refusal
 from api.reply import Reply
 from imagestream_es.application.sweep import Stopped
