@@ -79,7 +79,8 @@ class Straight:
         if found is None:
             answer: Iterable[bytes] = self._app(environ, start_response)
             return answer
-        request = Request(environ)
+        # In its environ it would be in a circle, and stay with its body until a garbage collection.
+        request = Request(environ, populate_request=False)
         response = refused(request, self._services) or serve(request, self._services, *found)
         return response(environ, start_response)
 

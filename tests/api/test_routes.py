@@ -1,5 +1,8 @@
 """The straight way to a resource leads where Flask's rules lead."""
 
+import gc
+import weakref
+from io import BytesIO
 from urllib.parse import unquote
 
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter, RequestRedirect
+from werkzeug.test import EnvironBuilder
 
 from api.groups import GROUPS
 from api.routes import METHODS, Straight
@@ -100,3 +104,18 @@ def test_a_name_is_told_as_it_was_asked_for(client: FlaskClient) -> None:
     for name in ("café", "€", "%2B"):
         answer = client.get(f"/apis/image.openshift.io/v1/namespaces/shop/imagestreams/{name}")
         assert answer.json["details"]["name"] == unquote(name)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_is_gone_with_its_body_when_it_is_answered(client: FlaskClient, method: str) -> None:
+    body = BytesIO(b'{"metadata":{"name":"web"}}')
+    path = "/apis/image.openshift.io/v1/namespaces/shop/imagestreams"
+    environ = EnvironBuilder(path, method=method, input_stream=body, content_length=27).get_environ()
+    seen = weakref.ref(body)
+    gc.disable()
+    try:
+        assert b"".join(client.application(environ, lambda *_: None))
+        del body, environ
+        assert seen() is None
+    finally:
+        gc.enable()
