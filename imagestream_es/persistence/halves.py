@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zlib import crc32
@@ -19,7 +19,7 @@ from zlib import crc32
 LONG = 100_000
 """From so many events on, a second process is worth its start."""
 
-_OURS = 9
+_OURS = 10
 """Of 16 parts of what is in a log: the other process has to start, and to sort what it has folded."""
 
 _PROGRAM = "imagestream_es.recovery.half"
@@ -45,24 +45,33 @@ class OtherHalf:
 
 @contextmanager
 def other_half(log: str | None, until: int) -> Iterator[OtherHalf | None]:
-    """Have another process fold its half of the log in a file up to position `until`; None where that does not pay.
+    """Have another process fold its half of the log in a file up to position `until`; None where there is none.
 
     It ends with the block, or with this process.
     """
     if log is None or until < LONG or (os.cpu_count() or 1) < 2:
         yield None
         return
-    with TemporaryDirectory(prefix="imagestream-") as directory:
-        file = Path(directory) / "half.db"
-        command = [sys.executable, "-P", "-m", _PROGRAM, log, str(file), str(until)]
-        nobody = subprocess.DEVNULL  # what it can't do is told of when it is done here
-        with subprocess.Popen(  # noqa: S603 (a program of ours)
-            command, stdin=subprocess.PIPE, stdout=nobody, stderr=nobody, start_new_session=True
-        ) as process:
-            try:
-                yield OtherHalf(process, file)
-            finally:
-                process.kill()
+    with ExitStack() as stack:
+        yield _begun(log, until, stack)
+
+
+def _begun(log: str, until: int, stack: ExitStack) -> OtherHalf | None:
+    nobody = subprocess.DEVNULL  # what it can't do is told of when it is done here
+    try:
+        file = Path(stack.enter_context(TemporaryDirectory(prefix="imagestream-"))) / "half.db"
+        process = subprocess.Popen(  # noqa: S603 (a program of ours)
+            [sys.executable, "-P", "-m", _PROGRAM, log, str(file), str(until)],
+            stdin=subprocess.PIPE,
+            stdout=nobody,
+            stderr=nobody,
+            start_new_session=True,  # Ctrl-C is for who began it
+        )
+    except OSError:  # there is no room for it, or for another process
+        return None
+    stack.enter_context(process)
+    stack.callback(process.kill)
+    return OtherHalf(process, file)
 
 
 def is_ours(originator: object) -> bool:

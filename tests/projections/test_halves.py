@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -81,10 +82,17 @@ def test_each_process_has_something_to_fold_and_reverts_of_both_are_told(pushed:
         assert {row[4] for row in views["tag_changes"]} == {"Created", "Moved", "Reverted"}
 
 
+@pytest.mark.parametrize("missing", ["program", "interpreter", "room"])
 def test_what_the_other_process_can_not_fold_is_folded_here(
-    pushed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    missing: str, pushed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(halves, "_PROGRAM", "imagestream_es.recovery.nothing")
+    match missing:
+        case "program":
+            monkeypatch.setattr(halves, "_PROGRAM", "imagestream_es.recovery.nothing")
+        case "interpreter":
+            monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        case _:
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with a_store(pushed, tmp_path / "log.db") as (store, views):
         projector.catch_up(store)
         assert folded(store) == views
