@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -24,8 +25,9 @@ def findings(schema: Schema | None, body: dict[str, Any], data: bytes | None) ->
 
     Without a schema all fields are known already.
     """
-    unknown = _unknown(schema, body, "") if schema is not None else ()
-    found = [f'unknown field "{path}"' for path, _ in zip(unknown, range(MOST), strict=False)]
+    found = []
+    if schema is not None:
+        found += [f'unknown field "{path}"' for path in islice(_unknown(schema, body, ""), MOST)]
     if data is not None and not _is_all(body, data):
         found += [f'duplicate field "{path}"' for path in _duplicates(data)[: MOST - len(found)]]
     return found

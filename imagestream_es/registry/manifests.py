@@ -221,7 +221,8 @@ def _fill_list(image: Image, manifest: Manifest, media_type: str, now: str | Non
 def _fill_schema2(image: Image, manifest: Manifest, media_type: str) -> None:
     image["dockerImageManifestMediaType"] = media_type
     if "dockerImageLayers" not in image:
-        _set_layers(image, [_layer(layer.digest, layer.size, layer.media_type) for layer in manifest.layers])
+        layers = [{"name": one.digest, "size": one.size, "mediaType": one.media_type} for one in manifest.layers]
+        _set_layers(image, layers)
     config = image.get("dockerImageConfig", "")
     found = read_config(config)
     found["Id"] = digest = manifest.config_digest
@@ -259,8 +260,10 @@ def _size(image: Image, config_digest: str, config_size: int) -> int:
     layers = image.get("dockerImageLayers", ())
     sizes: dict[str, int] = {layer["name"]: layer["size"] for layer in reversed(layers)}
     sizes[config_digest] = config_size
-    # no honest image comes near, but the sum must still fit the wire
-    return max(-LARGEST, min(sum(sizes.values()), LARGEST))
+    size = sum(sizes.values())
+    if -LARGEST <= size <= LARGEST:
+        return size
+    return LARGEST if size > 0 else -LARGEST  # no honest image comes near, but it must still fit the wire
 
 
 def _without_stored_blobs(image: Image) -> Image:
