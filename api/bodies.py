@@ -82,7 +82,8 @@ def decode_json(data: bytes) -> Any:
         message = f"the object provided is unrecognized (must be of type {JSON} or {YAML}): {error}"
         raise Refusal(400, message) from None
     refuse_nul(data)
-    containers = data.count(b"{") + data.count(b"[")
+    # To leave them out is less work than to count them: they are found many bytes at a time.
+    containers = len(data) - len(data.replace(b"{", b"").replace(b"[", b""))
     is_long = len(data) > MAX_MEMBERS  # each member brings a byte at least
     if containers > MAX_DEPTH or (is_long and containers + data.count(b",") > MAX_MEMBERS):
         _check_size(value)  # else no limit can be passed

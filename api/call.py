@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 import msgspec
 from marshmallow import Schema, ValidationError
+from msgspec import Struct
 from werkzeug.utils import cached_property
 
 from api import bodies, compiled
@@ -60,8 +60,7 @@ class InvalidOptions(Exception):
         self.problem = FieldProblem(kind, field, detail, value)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a handler answers: an object or a list in wire shape, without kind and apiVersion unless it says so."""
 
     body: dict[str, Any]
@@ -125,7 +124,7 @@ class Call:
         if not (self.reason or self.key):
             return caller
         by = msgspec.structs.replace(caller.by, reason=self.reason, key=self.key, fingerprint=self.fingerprint)
-        return dataclasses.replace(caller, by=by, done=self.done)
+        return msgspec.structs.replace(caller, by=by, done=self.done)
 
     @cached_property
     def dry(self) -> bool:

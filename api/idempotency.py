@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from flask import Request
+from msgspec import structs
 
 from api.call import Answer, Call
 from api.errors import Refusal
@@ -74,7 +75,7 @@ def done(answer: Answer) -> Answer:
     """The answer, once that which it tells has come about. Raises what it was refused for."""
     if answer.begun is not None:
         answer.begun.outcome()
-    return dataclasses.replace(answer, begun=None)
+    return structs.replace(answer, begun=None)
 
 
 def recalled(call: Call) -> Call | None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -167,7 +166,7 @@ class World:
         """Every other time under an idempotency key of its own."""
         self.calls += 1
         key = f"key-{self.queries.position()}-{self.calls}" if self.calls % 2 else ""
-        return dataclasses.replace(caller, by=msgspec.structs.replace(caller.by, key=key, fingerprint=key))
+        return msgspec.structs.replace(caller, by=msgspec.structs.replace(caller.by, key=key, fingerprint=key))
 
     def position(self, space: str, name: str) -> int:
         view = self.queries.image_stream(space, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from api.call import Answer, Call, expected
 from api.errors import Refusal, success
@@ -105,7 +105,7 @@ def owning(call: Call, meta: Meta | None = None) -> Caller:
             new["metadata"]["managedFields"] = list(meta.managed_fields)
         return recorded(call, None if before is None else wire(before), new)
 
-    return dataclasses.replace(call.caller, ownership=ownership)
+    return structs.replace(call.caller, ownership=ownership)
 
 
 def create(call: Call, body: dict[str, Any]) -> Answer:

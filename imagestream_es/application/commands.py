@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from imagestream_es.application.queries import TagView, view_tag
 from imagestream_es.application.writer import Begun, Decision, Work, Writer
@@ -55,8 +55,7 @@ Ownership = Callable[[ImageStream | None, ImageStream], Sequence[dict[str, Any]]
 """The managedFields of a stream after a write, told from the stream before (None: it was made) and after."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """Who commands: the origin for events, from which other streams they may take images, and what they own.
 
     `may_create` says whether a write of what is not there may make it. `done` is set where they ask once more for what
@@ -75,8 +74,7 @@ class Caller:
         return claim_of(self.by)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expected:
+class Expected(Struct, frozen=True, kw_only=True):
     """What a caller saw of the object it writes: its position and uid, None where it did not say.
 
     With `pushes`, a stream may have taken pushes since: they do not touch what the caller writes. `image` is what
