@@ -223,7 +223,7 @@ class _Job:
             heard = self._heard.pop()
             try:
                 heard()
-            except Exception:  # what has come about stands, and the writer goes on
+            except BaseException:  # what has come about stands, and the writer goes on
                 _logger.exception("what became of a command could not be told")
 
     def outcome(self) -> Any:

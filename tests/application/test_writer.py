@@ -808,9 +808,15 @@ def test_many_are_each_told_once(bench: Bench) -> None:
     assert sorted(told) == list(range(200))
 
 
-def test_what_fails_when_it_is_told_does_not_end_the_writer(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ValueError, SystemExit])  # a panic of the server's is no Exception either
+def test_what_fails_when_it_is_told_does_not_end_the_writer(
+    bench: Bench, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    def fail() -> None:
+        raise error
+
     bench.create("web")
-    begun(bench, 1).then(lambda: 1 // 0)
+    begun(bench, 1).then(fail)
     bench.push("web", 2)
     assert bench.shown("web") == [1, 2]
     assert "could not be told" in caplog.text
