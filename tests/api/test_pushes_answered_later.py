@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder
 
+from api import create_app
 from imagestream_es.later import Later
+from imagestream_es.settings import Settings
 
 SPACE = "/apis/image.openshift.io/v1/namespaces/shop"
 IMAGE = f"sha256:{1:064x}"
@@ -74,7 +78,7 @@ def test_under_a_key_it_waits_for_it_may_have_been_done_meanwhile(web: FlaskClie
 
 
 def test_it_counts_until_it_is_answered(web: FlaskClient) -> None:
-    """Limits, metrics and the access log know of a push when it is answered, not when its thread is free."""
+    """Metrics and the access log know of a push when it is answered, not when its thread is free."""
     seen = '{code="201",resource="imagestreammappings",verb="create"}'
 
     def counted() -> bool:
@@ -84,3 +88,17 @@ def test_it_counts_until_it_is_answered(web: FlaskClient) -> None:
     assert not counted()
     assert b"".join(answer)
     assert counted()
+
+
+@pytest.mark.parametrize(("stream", "line"), [("web", "201 Created"), ("nothing", "404 Not Found")])
+def test_it_is_one_of_its_users_requests_until_it_is_answered(tmp_path: Path, stream: str, line: str) -> None:
+    app = create_app(Settings(data_dir=tmp_path, import_controller="off", access_log="off", user_concurrency=1))
+    with closing(app.extensions["imagestream"]):
+        client = app.test_client()
+        client.post(f"{SPACE}/imagestreams", json={"metadata": {"name": "web"}})
+
+        answer, lines = push(client, stream)
+        assert client.get(SPACE + "/imagestreams").status_code == 429
+        assert b"".join(answer)
+        assert lines == [line]
+        assert client.get(SPACE + "/imagestreams").status_code == 200
