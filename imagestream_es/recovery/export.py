@@ -139,7 +139,6 @@ def import_log(settings: Settings, source: Path, expected: Checkpoint | None, pr
     was begun with; DirectoryInUse, InUse, OSError, PersistenceError.
     """
     with _reading(source) as (lines, total), begun_store(settings) as store:
-        projector.catch_up(store)
         with store.reading() as rows:
             begun = rows.tree().checkpoint()
         events = _events(lines)
@@ -149,6 +148,7 @@ def import_log(settings: Settings, source: Path, expected: Checkpoint | None, pr
             raise Refusal(f"{source} holds no events: name a file that `export` made")
         if expected is not None and filled != expected:
             raise Refusal(f"the file holds {filled} and not {expected}: export again, or use another file")
+        projector.catch_up(store, progress)
     return Imported(filled, begun.size)
 
 

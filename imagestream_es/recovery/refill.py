@@ -14,7 +14,6 @@ from msgspec import Struct
 from imagestream_es.persistence.merkle import Checkpoint
 from imagestream_es.persistence.store import Rows, Store
 from imagestream_es.projections import projector
-from imagestream_es.projections.workspace import Streams
 from imagestream_es.recovery.wholeness import Refusal
 
 
@@ -39,26 +38,26 @@ def fill(rows: Rows, events: Iterable[tuple[int, StoredEvent]], total: int, prog
 
     Raises PersistenceError for events that are none, or out of order.
     """
-    streams, done = Streams(), 0
     for batch in _batches(events):
-        done = _append(rows, batch, done, streams)
-        progress(done, max(total, done))
+        rows.append(batch)
+        progress(batch[-1][0], max(total, batch[-1][0]))
+    projector.fold(rows, rows, 0, rows.head(), progress, bulk=True)
     return rows.tree().checkpoint()
 
 
 def go_on(
     store: Store, begun: Checkpoint, events: Iterable[tuple[int, StoredEvent]], total: int, progress: projector.Progress
 ) -> Checkpoint:
-    """Append events to a log that has begun, and fold the views, in many transactions; answers size and root.
+    """Append events to a log that has begun, in many transactions; answers size and root. The views are as they were.
 
     Raises PersistenceError for events that are none, or out of order.
     """
-    streams, done, tree = Streams(), begun.size, begun
+    tree = begun
     for batch in _batches(events):
         with store.writing() as rows:
-            done = _append(rows, batch, done, streams)
+            rows.append(batch)
             tree = rows.tree().checkpoint()
-        progress(done, max(total, done))
+        progress(tree.size, max(total, tree.size))
     return tree
 
 
@@ -66,12 +65,6 @@ def _batches(events: Iterable[tuple[int, StoredEvent]]) -> Iterator[list[tuple[i
     waiting = iter(events)
     while batch := list(islice(waiting, projector.BATCH)):
         yield batch
-
-
-def _append(rows: Rows, batch: list[tuple[int, StoredEvent]], done: int, streams: Streams) -> int:
-    rows.append(batch)
-    projector.fold(rows, rows, done, batch[-1][0], lambda *_: None, streams)
-    return batch[-1][0]
 
 
 def position_at(rows: Rows, until: str) -> int:
