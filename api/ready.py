@@ -42,13 +42,13 @@ def packed(parts: Sequence[bytes], encodings: str) -> tuple[Sequence[bytes], Hea
 
 
 class Ready:
-    """The answer that a text is, for clients that accept these encodings. Its `parts` may be kept by others, too.
+    """The answer that a text is, for clients that accept these encodings. Its `parts` are kept by others, too.
 
     `position` is that of a list as it was read: no part, as it is told anew each time. It is 0 for what is no list.
     `digest` is another one whenever the parts are; without one, it is made from them.
     """
 
-    __slots__ = ("_headers", "_is_packed", "_parts", "etag", "position", "size")
+    __slots__ = ("_headers", "_is_packed", "_parts", "_told", "etag", "position", "size")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Ready:
         self._is_packed = sent is not whole
         self._parts = sent if self._is_packed else parts
         self._headers = (("Content-Type", content_type), ("ETag", self.etag), *headers)
+        self._told = -1, b""  # the whole text as it was told last, and at which position
         self.size = sum(map(len, self._parts))
 
     def fits(self, position: int) -> bool:
@@ -75,10 +76,15 @@ class Ready:
         """The reply to a request; a list's resourceVersion is `position`, unless it is newer itself."""
         if self.etag in environ.get("HTTP_IF_NONE_MATCH", ""):
             return Reply(304, [one for one in self._headers if one[0] in NOT_MODIFIED], [])
-        body = [*self._parts]
-        if self.position and not self._is_packed:
-            body.insert(0, _list_head(max(self.position, position)))
-        return Reply(200, self._headers, body)
+        return Reply(200, self._headers, [self._text(max(self.position, position) if self.position else 0)])
+
+    def _text(self, position: int) -> bytes:
+        """All of it, put together once for each position: whoever asks there is sent the same bytes."""
+        at, text = self._told
+        if at != position:
+            text = b"".join((_list_head(position), *self._parts) if position and not self._is_packed else self._parts)
+            self._told = position, text
+        return text
 
 
 def _list_head(position: int) -> bytes:
