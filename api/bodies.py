@@ -35,6 +35,7 @@ def read_body(request: Request) -> bytes:
     might have been a precondition.
     """
     length = request.content_length or 0
+    # A length that is told needs no stream of werkzeug's, which would only end it there.
     stream = request.environ["wsgi.input"] if length else request.stream
     data: bytes = stream.read(length or MAX_BODY + 1) if length <= MAX_BODY else b""
     if max(length, len(data)) > MAX_BODY:

@@ -24,7 +24,7 @@ from imagestream_es.bootstrap import Services
 from imagestream_es.domain.errors import FieldProblem, Invalid, Problem
 from imagestream_es.domain.idempotency import Done
 from imagestream_es.domain.tags import ImageGuard
-from imagestream_es.later import Begun
+from imagestream_es.later import UnderWay
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Answer(Struct, frozen=True):
     body: dict[str, Any]
     code: int = 200
     is_list: bool = False
-    begun: Begun | None = None
+    begun: UnderWay | None = None
     """What must come about before this is true; if it fails, that is the answer"""
 
 

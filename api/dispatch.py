@@ -39,7 +39,7 @@ from imagestream_es.domain.errors import (
 )
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.references import namespace_problem, path_segment_problem
-from imagestream_es.later import Begun
+from imagestream_es.later import UnderWay
 
 FORMS = (Form.JSON, Form.YAML, Form.TABLE, Form.PARTIAL_OBJECT, Form.PARTIAL_OBJECT_LIST)
 OF_ONE = {"get": "GET", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
@@ -72,7 +72,7 @@ def serve(
     about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
     end: Callable[[], None] | None = None
-    begun: Begun | None = None
+    begun: UnderWay | None = None
     try:
         user = authenticate(request, services.gate)
         end = services.limits.begin(user.name)
@@ -345,7 +345,7 @@ def _watch(target: Resource, call: Call, form: Form, admitted: Callable[[], bool
 
 def _write(
     request: Request, target: Resource, resource: Resource, call: Call, form: Form
-) -> tuple[Reply, Begun | None]:
+) -> tuple[Reply, UnderWay | None]:
     """The answer to a write, and what it is an answer to once that has come about, if it has not yet."""
     answer, call = once(call, lambda call: _handle(request, target, call, resource))
     if call.services.commands.writer.waiting > CROWD:

@@ -8,9 +8,9 @@ from flask import Request
 
 
 def header(request: Request, name: str) -> str | None:
-    """A header of a request, None without it. At a tenth of the cost of `request.headers`, and every one has some.
+    """A header of a request, None without it; not Content-Type or Content-Length, which WSGI calls otherwise.
 
-    Not for Content-Type and Content-Length, which WSGI calls otherwise.
+    Each request is asked for half a dozen, and this takes a tenth of the time that `request.headers` takes.
     """
     found: str | None = request.environ.get(_key(name))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from imagestream_es.later import Begun, Later
+from imagestream_es.later import Later, UnderWay
 
 _LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -46,7 +46,7 @@ class Awaited:
     __slots__ = ("_begun", "_end", "_fail", "_reply")
 
     def __init__(
-        self, begun: Begun, reply: Reply, fail: Callable[[Exception], Reply], end: Callable[[], None] | None
+        self, begun: UnderWay, reply: Reply, fail: Callable[[Exception], Reply], end: Callable[[], None] | None
     ) -> None:
         self._begun, self._reply, self._fail, self._end = begun, reply, fail, end
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 
-class Begun(Protocol):
+class UnderWay(Protocol):
     """Something under way."""
 
     def then(self, heard: Callable[[], None]) -> None:
@@ -27,7 +27,7 @@ class Later:
     `ended` are called when it is made.
     """
 
-    def __init__(self, begun: Begun, make: Callable[[], Iterable[bytes]]) -> None:
+    def __init__(self, begun: UnderWay, make: Callable[[], Iterable[bytes]]) -> None:
         self._begun, self._make = begun, make
         self.ended: list[Callable[[], None]] = []
 
