@@ -137,7 +137,7 @@ def _watch(process: int, ended: threading.Event, peaks: dict[int, int]) -> None:
 def replay(run: Run) -> Figures:
     """Folding the views of a log that has none, as a start does, and growing the tree over it.
 
-    So does `imagestream-es replay` where no service runs; one that runs is left half of the time.
+    `imagestream-es replay` folds in the same way where no service runs, and leaves one that runs half of the time.
     """
     rounds = [moved(run)]
     with tempfile.TemporaryDirectory(prefix="imagestream-benchmark-") as place:
