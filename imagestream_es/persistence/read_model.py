@@ -406,10 +406,11 @@ USUAL = (0, None, 0, None)
 """The last columns of most changes: the only one of an event, of the default pull spec, not folded, and shown."""
 
 NO_IMAGE = packed("")
+# The stream as a range: SQLite would go through all of the tag otherwise, by the primary key, and not to the image.
 _INSERT_CHANGE = (
     f"INSERT INTO tag_changes ({CHANGE})"
     " VALUES (?,?,?,CASE WHEN ? AND EXISTS"
-    f" (SELECT 1 FROM tag_changes WHERE {is_name('image')} AND stream = ? AND tag = ? AND slot >= 0)"
+    f" (SELECT 1 FROM tag_changes WHERE {is_name('image')} AND stream BETWEEN ? AND ? AND tag = ? AND slot >= 0)"
     " THEN ? ELSE ? END,?,?,?,?,?,?,?,?)"
 )
 
@@ -458,7 +459,7 @@ def _searching(change: Row) -> Row:
     """The values of `_INSERT_CHANGE`, from a `change_row`."""
     number, tag, position, action, image, *rest = (*change, *USUAL) if is_usual(change) else change
     search = action == MOVED and image != NO_IMAGE
-    return (number, tag, position, search, *sought(image), number, tag, REVERTED, action, image, *rest)
+    return (number, tag, position, search, *sought(image), number, number, tag, REVERTED, action, image, *rest)
 
 
 def insert_moments(rows: Rows, moments: Sequence[Row]) -> None:

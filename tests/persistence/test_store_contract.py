@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import pairwise
@@ -679,6 +679,24 @@ def test_no_question_for_an_image_goes_through_the_table(store: Store, monkeypat
         tag_history.changes(rows, Scope(image=ALIKE[0]), behind=None, newest_first=True, limit=9)
     assert sum("INDEX tag_changes_image (<expr>=?" in plan for plan in plans) == 3
     assert not [plan for plan in plans if plan.startswith("SCAN")]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_whether_a_tag_had_an_image_before_is_found_without_its_history(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[str] = []
+    with store.writing() as rows:
+        write = rows.many
+
+        def spy(sql: str, values: Iterable[Sequence[Any]]) -> None:
+            each = list(values)
+            plans.extend(row[3] for row in rows.all(f"EXPLAIN QUERY PLAN {sql}", *each[0]) if "tag_changes" in row[3])
+            write(sql, each)
+
+        monkeypatch.setattr(rows, "many", spy)
+        put(rows, 1, entry("sha256:ab"))
+    assert plans == ["SEARCH tag_changes USING INDEX tag_changes_image (<expr>=? AND stream>? AND stream<?)"]
 
 
 def test_images_are_found_by_name_and_by_prefix_in_the_order_of_bytes(store: Store) -> None:
