@@ -30,6 +30,8 @@ CHUNK, CHUNK_BYTES = 2000, 1 << 20
 """How many positions of the log are read in one transaction, and about how many bytes of lines made of them."""
 KEPT = 2 << 20
 """About how many bytes of objects one watch keeps at hand while it reads the log."""
+QUIET = 10.0
+"""Seconds after which a watch with nothing to tell sends nothing, which finds out whether its client has gone."""
 TURN = 0.5
 """Seconds to wait for a turn to read the log, before looking at the clock."""
 
@@ -94,7 +96,7 @@ class Watch:
 
     `show` gives an object the form that was asked for, and `form` tells that form from all others, so that watches
     of one form share the lines that it makes. Who is not `admitted` any more, since rights or credentials have gone,
-    is told nothing more.
+    is told nothing more. Raises TooMany if there is no room for another one.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Watch:
         self._hub: Hub = call.services.hub
         self._queries: Queries = call.services.queries
         self._subject = _subject(call, resource, selection)
-        self._subscription = self._hub.subscribe(self._subject)
+        self._subscription = self._hub.subscribe(self._subject, call.services.settings.watches)
         self._replay = Replay(KEPT)
         self._sent = 0
 
@@ -161,13 +163,15 @@ class Watch:
             if self._sent < self._subscription.since:
                 yield from self._from_log()
                 continue
-            change = self._subscription.next(min(end, bookmark) - now)
+            change = self._subscription.next(min(end, bookmark, now + QUIET) - now)
             if self._is_barred():
                 break
             if change is not None:
                 yield from self._changed(change)
             elif self._subscription.lagging:
                 self._subscribe_again()
+            elif time.monotonic() >= now + QUIET:
+                yield b""
         if self._options.bookmarks and not self._subscription.closed and not self._barred:
             yield self._progress()
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from eventsourcing.persistence import PersistenceError
 
+from imagestream_es.application.limits import TooMany
 from imagestream_es.persistence.read_model import standing
 from imagestream_es.persistence.store import Store
 from imagestream_es.projections.past import Change, Replay
@@ -144,10 +145,15 @@ class Hub:
         """How many subscriptions there are."""
         return self._count
 
-    def subscribe(self, subject: Subject) -> Subscription:
-        """A new subscription: it gets what comes behind its `since`, the caller reads what was before."""
+    def subscribe(self, subject: Subject, most: int | None = None) -> Subscription:
+        """A new subscription: it gets what comes behind its `since`, the caller reads what was before.
+
+        Raises TooMany if there are `most` already.
+        """
         subscription = Subscription(subject)
         with self._lock:
+            if most is not None and self._count >= most:
+                raise TooMany("as many watches are open as this server has room for; try again later", 1)
             subscription.closed = self._closed
             subscription.since = self._position
             self._subscriptions.setdefault(subject, set()).add(subscription)

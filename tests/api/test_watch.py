@@ -38,6 +38,7 @@ from api.resources import image_streams
 from api.schemas.image_stream import image_stream_json
 from imagestream_es.application import hub
 from imagestream_es.application.commands import NOTHING_EXPECTED, Caller
+from imagestream_es.application.limits import TooMany
 from imagestream_es.bootstrap import build
 from imagestream_es.domain.events import Origin
 from imagestream_es.domain.image_stream import DesiredStream
@@ -369,6 +370,14 @@ def test_a_version_that_does_not_come_is_a_timeout(
     status = refused(get(client, "imagestreams", watch="true", version=4), 504, "Timeout")
     assert status["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
     assert world.hub.count == 0
+
+
+def test_no_more_watches_begin_than_there_is_room_for(world: World) -> None:
+    for _ in range(3):
+        world.hub.subscribe((None, None), most=3)
+    with pytest.raises(TooMany):
+        world.hub.subscribe((None, None), most=3)
+    assert world.hub.count == 3
 
 
 @pytest.mark.parametrize("value", ["true", "1", "True", "t", ""])
