@@ -71,7 +71,7 @@ def serve(
     about.resource, about.namespace, about.name = resource.name, namespace, name
     about.verb = verb_of(request.method, named=bool(name), watching=watched)
     call: Call | None = None
-    end: Callable[[], None] | None = None
+    end: Callable[[], None] = _nothing
     begun: UnderWay | None = None
     try:
         user = authenticate(request, services.gate)
@@ -119,17 +119,21 @@ def serve(
     except Exception as error:
         response = failure(request, error, door, resource.name, call)
     finally:
-        if end is not None and begun is None:
+        if begun is None:
             end()
     if begun is None:
         return response
     return Awaited(begun, response, lambda error: failure(request, error, door, resource.name, call), end)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _admission(request: Request, gate: Gate, identity: Identity, action: Action) -> Callable[[], bool]:
     """What tells whether a request would be let in now as it was, by the rules and credentials that hold then."""
-    again = Request(request.environ)  # of Flask's own nothing is left once the answer has begun
-
+    # Of Flask's own nothing is left once the answer has begun.
+    again = Request(request.environ, populate_request=False)
     certificate = request.environ.get(CERTIFICATE)
 
     def admitted() -> bool:

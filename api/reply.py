@@ -46,15 +46,14 @@ class Awaited:
     __slots__ = ("_begun", "_end", "_fail", "_reply")
 
     def __init__(
-        self, begun: UnderWay, reply: Reply, fail: Callable[[Exception], Reply], end: Callable[[], None] | None
+        self, begun: UnderWay, reply: Reply, fail: Callable[[Exception], Reply], end: Callable[[], None]
     ) -> None:
         self._begun, self._reply, self._fail, self._end = begun, reply, fail, end
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Later:
         """Send it later."""
         later = Later(self._begun, lambda: self._outcome()(environ, start_response))
-        if self._end is not None:
-            later.ended.append(self._end)
+        later.ended.append(self._end)
         return later
 
     def _outcome(self) -> Reply:
