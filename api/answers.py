@@ -66,6 +66,7 @@ def _forget_version(body: dict[str, Any], seen: str) -> None:
 
 
 def named(answer: Answer, target: Resource, resource: Resource, call: Call) -> None:
+    """Give an answer its kind and apiVersion, and behind the older door its objects their selfLinks."""
     body, version = answer.body, call.door.api_version
     if answer.is_list:
         body["kind"], body["apiVersion"] = target.kind + "List", version
@@ -83,6 +84,7 @@ def _link(metadata: dict[str, Any], resource: Resource, door: Door) -> None:
 
 
 def reduced(answer: Answer, form: Form, resource: Resource, call: Call) -> dict[str, Any]:
+    """A named answer as a table, or with nothing but the metadata of its objects. Raises Refusal."""
     body = answer.body
     items = body["items"] if answer.is_list else [body]
     if form is Form.TABLE:

@@ -103,6 +103,7 @@ def _applied(target: Resource, call: Call) -> dict[str, Any]:
 
 
 def live_object(target: Resource, call: Call) -> dict[str, Any] | None:
+    """The object as it is before a write, None if it is not there. Raises Refusal, Unavailable."""
     assert target.base is not None
     try:
         return target.base(call)
